@@ -1,0 +1,267 @@
+"""Events to bytes and back: Avro with either of its two framings, and the prefix that is read without a schema.
+
+- Confluent framing: ``00``, the schema's id in a registry as 4 bytes big-endian, the Avro body.
+- Single-object encoding (Avro 1.12 specification): ``c3 01``, the schema's CRC-64-AVRO fingerprint as 8 bytes
+  little-endian, the Avro body.
+
+Every reader takes both. A writer uses the first where a registry is configured, else the second.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, TypeAlias
+
+import fastavro
+from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
+
+from sealstream.schemas.errors import FrameInvalid, SchemaUnknown
+from sealstream.schemas.event import (
+    Actor,
+    AuditEvent,
+    Context,
+    Control,
+    EventKind,
+    Outcome,
+    ProducerMark,
+    Sealed,
+    Target,
+)
+
+Schema: TypeAlias = Any  # what fastavro makes of a schema's text: a dict with marks of its own
+Datum: TypeAlias = dict[str, Any]  # what fastavro writes and reads: untyped by nature
+
+CONFLUENT_MAGIC: Final = 0x00
+SINGLE_OBJECT_MAGIC: Final = b"\xc3\x01"
+SALT_BYTES: Final = 16
+EVENT_KINDS: Final = (EventKind.EVENT, EventKind.IMPORTED, EventKind.CONTROL)
+"""The symbols of the enum ``kind``, by their index on the wire."""
+
+_CONFLUENT: Final = struct.Struct(">BI")
+_VARINT_BYTES_MAX: Final = 5  # lengths are below 2**31, and the format says no longer form
+
+
+@cache
+def schema_text(name: str) -> str:
+    """Return the text of one of the schemas that ship with Sealstream, such as ``AuditEvent``."""
+    return files("sealstream.schemas").joinpath("avro", f"{name}.avsc").read_text(encoding="utf-8")
+
+
+@cache
+def schema(name: str) -> Schema:
+    """Return one of the shipped schemas, parsed."""
+    return parse_schema(json.loads(schema_text(name)))
+
+
+@cache
+def schema_fingerprint(name: str) -> bytes:
+    """Return the 8 bytes that name a shipped schema in single-object encoding (CRC-64-AVRO, little-endian)."""
+    return fingerprint_of(schema(name))
+
+
+def fingerprint_of(parsed: Schema) -> bytes:
+    """Return a schema's CRC-64-AVRO fingerprint as single-object encoding writes it: 8 bytes, little-endian."""
+    return bytes.fromhex(fingerprint(to_parsing_canonical_form(parsed), "CRC-64-AVRO"))
+
+
+def frame_single_object(name: str, body: bytes) -> bytes:
+    """Return an Avro body in single-object encoding, under a shipped schema's fingerprint."""
+    return SINGLE_OBJECT_MAGIC + schema_fingerprint(name) + body
+
+
+def frame_confluent(schema_id: int, body: bytes) -> bytes:
+    """Return an Avro body in Confluent's framing, under a schema's id in the registry."""
+    return _CONFLUENT.pack(CONFLUENT_MAGIC, schema_id) + body
+
+
+def encode_body(name: str, datum: Datum) -> bytes:
+    """Return the bare Avro encoding of a datum under a shipped schema."""
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, schema(name), datum)  # pyright: ignore[reportUnknownMemberType]
+    return buffer.getvalue()
+
+
+def encode_event(event: AuditEvent, *, schema_id: int | None = None) -> bytes:
+    """Return an event as the value of a Kafka record.
+
+    Arguments:
+        event: A valid event (see :meth:`AuditEvent.check`; it is not checked again).
+        schema_id: The schema's id in the registry for Confluent framing; without one, single-object encoding.
+    """
+    body = encode_body("AuditEvent", event_to_datum(event))
+    return frame_single_object("AuditEvent", body) if schema_id is None else frame_confluent(schema_id, body)
+
+
+SchemaById: TypeAlias = Callable[[int], Schema]
+
+
+class EventReader:
+    """Decodes events in either framing.
+
+    Arguments:
+        schema_by_id: Finds a writer's schema in a registry by its id. Without one, values in Confluent framing
+            cannot be decoded (:class:`SchemaUnknown`): their bytes alone do not say how.
+        others: Parsed schemas besides the shipped one that single-object encoded values may be written with.
+    """
+
+    def __init__(self, *, schema_by_id: SchemaById | None = None, others: tuple[Schema, ...] = ()) -> None:
+        self._schema_by_id = schema_by_id
+        known = (schema("AuditEvent"), *others)
+        self._by_fingerprint = {fingerprint_of(parsed): parsed for parsed in known}
+
+    def read(self, value: bytes) -> AuditEvent:
+        """Return the event that a record's value holds.
+
+        Raises:
+            FrameInvalid: The value has no known frame, or its body does not decode.
+            SchemaUnknown: The writer's schema cannot be found.
+        """
+        writer, start = self._writer_schema(value)
+        buffer = io.BytesIO(value)
+        buffer.seek(start)
+        try:
+            datum = fastavro.schemaless_reader(  # pyright: ignore[reportUnknownMemberType]
+                buffer, writer, schema("AuditEvent")
+            )
+            if buffer.tell() != len(value):
+                raise FrameInvalid(f"value has {len(value) - buffer.tell()} bytes behind the event")
+            return event_from_datum(datum)  # type: ignore[arg-type]  # a record decodes to a dict
+        except (EOFError, ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
+            raise FrameInvalid(f"value does not decode as an AuditEvent: {type(error).__name__}") from error
+
+    def _writer_schema(self, value: bytes) -> tuple[Schema, int]:
+        start = body_start(value)
+        if value[0] != CONFLUENT_MAGIC:
+            try:
+                return self._by_fingerprint[value[2:10]], start
+            except KeyError:
+                raise SchemaUnknown(
+                    f"no schema has the fingerprint {value[2:10].hex()}", hint="read it with a newer version"
+                ) from None
+        schema_id = _CONFLUENT.unpack_from(value)[1]
+        if self._schema_by_id is None:
+            raise SchemaUnknown(
+                f"value names schema {schema_id} of a registry, and none is configured", hint="set SEALSTREAM_REGISTRY"
+            )
+        return self._schema_by_id(schema_id), start
+
+
+def body_start(value: bytes) -> int:
+    """Return where the Avro body begins behind the frame.
+
+    Raises:
+        FrameInvalid: The value does not begin with a whole frame of either kind.
+    """
+    if value[:1] == b"\x00" and len(value) >= 5:
+        return 5
+    if value[:2] == SINGLE_OBJECT_MAGIC and len(value) >= 10:
+        return 10
+    raise FrameInvalid("value begins with neither 00 and a schema id nor c3 01 and a fingerprint")
+
+
+def read_prefix(value: bytes) -> tuple[bytes, bytes, int]:
+    """Read what begins every version of AuditEvent, by hand: no registry, no schema, no header.
+
+    Returns:
+        The id and the tenant as bytes (not checked against their patterns) and the index of the kind.
+
+    Raises:
+        FrameInvalid: The frame or the prefix is malformed: cut short, a length that is negative or not in its
+            shortest form, or a kind that does not exist.
+    """
+    start = body_start(value)
+    try:
+        size = value[start]
+        if size & 0x81:  # more than one byte, or negative
+            size, start = _read_length(value, start)
+        else:
+            size >>= 1
+            start += 1
+        end = start + size
+        event_id = value[start:end]
+        size = value[end]
+        if size & 0x81:
+            size, start = _read_length(value, end)
+        else:
+            size >>= 1
+            start = end + 1
+        end = start + size
+        tenant = value[start:end]
+        kind = value[end]
+    except IndexError:
+        raise FrameInvalid("value is cut short within its first fields") from None
+    if kind > 4 or kind & 1:
+        raise FrameInvalid("value has a kind that does not exist")
+    if len(value) < end + 1 + SALT_BYTES:
+        raise FrameInvalid("value is cut short within its salt")
+    return event_id, tenant, kind >> 1
+
+
+def _read_length(value: bytes, start: int) -> tuple[int, int]:
+    """Return a length (zig-zag varint, shortest form, at most five bytes) and where what it counts begins."""
+    number = 0
+    for index in range(_VARINT_BYTES_MAX):
+        byte = value[start + index]
+        number |= (byte & 0x7F) << (7 * index)
+        if not byte & 0x80:
+            if number & 1 or (index and not byte):
+                break
+            return number >> 1, start + index + 1
+    raise FrameInvalid("value has a length that is negative, too large, or not in its shortest form")
+
+
+def event_to_datum(event: AuditEvent) -> Datum:
+    """Return an event as the dictionary that the schema's writer takes."""
+    context, personal, producer, control = event.context, event.personal, event.producer, event.control
+    return {
+        "id": event.id,
+        "tenant": event.tenant,
+        "kind": event.kind.value,
+        "salt": event.salt,
+        "occurred_at": event.occurred_at,
+        "actor": {"type": event.actor.type, "id": event.actor.id, "name": event.actor.name},
+        "action": event.action,
+        "targets": [{"type": target.type, "id": target.id, "name": target.name} for target in event.targets],
+        "outcome": event.outcome.value,
+        "context": {
+            "ip": context.ip,
+            "user_agent": context.user_agent,
+            "location": context.location,
+            "session": context.session,
+            "request_id": context.request_id,
+            "traceparent": context.traceparent,
+        },
+        "metadata": dict(event.metadata),
+        "personal": None if personal is None else {name: getattr(personal, name) for name in Sealed.__slots__},
+        "producer": None if producer is None else {"id": producer.id, "epoch": producer.epoch, "n": producer.n},
+        "control": None if control is None else {"note": control.note, "body": control.body},
+    }
+
+
+def event_from_datum(datum: Datum) -> AuditEvent:
+    """Return the event that a decoded dictionary stands for.
+
+    Raises:
+        KeyError, TypeError, ValueError: The dictionary is not one that the schema's reader makes.
+    """
+    return AuditEvent(
+        id=datum["id"],
+        tenant=datum["tenant"],
+        kind=EventKind(datum["kind"]),
+        salt=datum["salt"],
+        occurred_at=datum["occurred_at"],
+        actor=Actor(**datum["actor"]),
+        action=datum["action"],
+        targets=tuple(Target(**target) for target in datum["targets"]),
+        outcome=Outcome(datum["outcome"]),
+        context=Context(**datum["context"]),
+        metadata=datum["metadata"],
+        personal=None if datum["personal"] is None else Sealed(**datum["personal"]),
+        producer=None if datum["producer"] is None else ProducerMark(**datum["producer"]),
+        control=None if datum["control"] is None else Control(**datum["control"]),
+    )

@@ -1,0 +1,112 @@
+"""The errors a user of Sealstream may meet, as one tree.
+
+::
+
+    SealstreamError
+    ├── ConfigError            a setting is missing, unknown or out of range
+    ├── EventInvalid           an application's event breaks the event model (names the field)
+    ├── FormatError            bytes are not what their format says
+    │   ├── EntryInvalid       an entry does not parse, or its fields cannot be packed
+    │   ├── FrameInvalid       a value has no Avro frame that we know, or its prefix is malformed
+    │   └── SchemaUnknown      the writer's schema of a value cannot be found
+    ├── DeliveryError          an event did not reach Kafka
+    ├── UnsafeState            a worker refuses to go on, because going on could damage a chain
+    │   ├── SourceGap          records that were not chained yet are gone from the source
+    │   ├── OffsetsExpired     heads exist, but the group's committed offsets do not
+    │   ├── HeadsDiffer        committed offsets and heads do not agree
+    │   ├── InstanceDiffers    partition count, topic UUID or window are not those of the genesis
+    │   └── WriterConflict     another writer advanced the same position
+    ├── StoreError             the store cannot be used, or refuses
+    └── Unreachable            Kafka or PostgreSQL does not answer within the time given
+
+Each carries a message (what, and where) and a ``hint`` (what to do about it).
+"""
+
+from __future__ import annotations
+
+
+class SealstreamError(Exception):
+    """The base of every error that Sealstream raises on purpose.
+
+    Arguments:
+        message: What went wrong and where, for a person.
+        hint: What that person can do about it; empty if nothing sensible is known.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class ConfigError(SealstreamError):
+    """A setting is missing, unknown or out of range."""
+
+
+class EventInvalid(SealstreamError):
+    """An application's event breaks the event model.
+
+    Arguments:
+        field: The field at fault, as a dotted path such as ``targets.0.id``.
+        message: What is wrong with it.
+        hint: What would be right.
+    """
+
+    def __init__(self, field: str, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{field}: {message}", hint=hint)
+        self.field = field
+
+
+class FormatError(SealstreamError):
+    """Bytes are not what their format says."""
+
+
+class EntryInvalid(FormatError):
+    """An entry does not parse, or its fields cannot be packed."""
+
+
+class FrameInvalid(FormatError):
+    """A value has no Avro frame that we know, or the event prefix behind the frame is malformed."""
+
+
+class SchemaUnknown(FormatError):
+    """The schema that a value was written with cannot be found, so it cannot be decoded."""
+
+
+class DeliveryError(SealstreamError):
+    """An event did not reach Kafka. The application may send it again: the bytes are the same, so is the event."""
+
+
+class UnsafeState(SealstreamError):
+    """A worker refuses to go on, because going on could damage a chain."""
+
+
+class SourceGap(UnsafeState):
+    """Records that were not chained yet are gone from the source topic."""
+
+
+class OffsetsExpired(UnsafeState):
+    """Heads exist, but the consumer group has no committed offset any more."""
+
+
+class HeadsDiffer(UnsafeState):
+    """The committed offset and the position in audit.heads do not agree."""
+
+
+class InstanceDiffers(UnsafeState):
+    """Partition count, topic UUID or duplicate window are not those that the genesis entries pinned."""
+
+
+class WriterConflict(UnsafeState):
+    """Another writer advanced the position that this writer held."""
+
+
+class StoreError(SealstreamError):
+    """The store cannot be used, or refuses what was asked."""
+
+
+class Unreachable(SealstreamError):
+    """Kafka or PostgreSQL does not answer within the time given."""

@@ -1,0 +1,249 @@
+"""The event model: what an application says happened.
+
+The field names follow what audit products converged on (actor, action, targets, context, metadata). Events are
+immutable; :meth:`AuditEvent.check` says in one place what a valid one is.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from sealstream.schemas.entry import is_event_id, is_tenant
+from sealstream.schemas.errors import EventInvalid
+
+TEXT_CHARACTERS_MAX: Final = 8_192
+TARGETS_MAX: Final = 100
+METADATA_KEYS_MAX: Final = 100
+_ID_HINT: Final = "1 to 128 of A-Za-z0-9._:-, and no personal data"
+_TENANT_HINT: Final = "1 to 64 of A-Za-z0-9_.-, beginning with a letter or digit, and no personal data"
+
+
+class EventKind(StrEnum):
+    """What an event is: something that happened, something brought in from an older trail, or an operator's word."""
+
+    EVENT = "event"
+    IMPORTED = "imported"
+    CONTROL = "control"
+
+
+class Outcome(StrEnum):
+    """How the action ended."""
+
+    UNKNOWN = "unknown"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did it.
+
+    Arguments:
+        type: The kind of actor: ``user``, ``service``, ``api_key``.
+        id: Its identifier within that kind.
+        name: A name for people, as it was at that time.
+    """
+
+    type: str
+    id: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What it was done to.
+
+    Arguments:
+        type: The kind of object: ``document``, ``account``.
+        id: Its identifier within that kind.
+        name: A name for people, as it was at that time.
+    """
+
+    type: str
+    id: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where it came from; every field may be absent.
+
+    Arguments:
+        ip: The caller's address.
+        user_agent: The caller's program.
+        location: The caller's place, in words.
+        session: The session's identifier.
+        request_id: The request's identifier.
+        traceparent: W3C trace context.
+    """
+
+    ip: str | None = None
+    user_agent: str | None = None
+    location: str | None = None
+    session: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Personal fields, sealed under a key per data subject (AES-256-GCM); the layout is fixed, the sealing is not here.
+
+    Arguments:
+        v: Version of the sealing.
+        subject_key_id: Which subject's key opens it.
+        salt: 32 random bytes.
+        commitment: 32 bytes that commit to the clear fields.
+        nonce: 12 bytes.
+        ciphertext: The sealed fields.
+    """
+
+    v: int
+    subject_key_id: str
+    salt: bytes
+    commitment: bytes
+    nonce: bytes
+    ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerMark:
+    """Who sent the event, and as which of its events for that tenant: a hole in ``n`` is an event that never arrived.
+
+    Arguments:
+        id: The producer's name.
+        epoch: Grows with every start that forgot its count.
+        n: The count within id, epoch and tenant, from 0.
+    """
+
+    id: str
+    epoch: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """An operators' statement.
+
+    Arguments:
+        note: The signed note: instance, tenant, action, serial and the body's digest.
+        body: What the note's digest commits to.
+    """
+
+    note: str
+    body: bytes
+
+
+def new_event_id() -> str:
+    """Return a new id: a UUID of version 7 (RFC 9562 section 5.7), which sorts by the time it was made."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (milliseconds & (2**48 - 1)) << 80 | 7 << 76 | (random >> 68) << 64 | 2 << 62 | random & (2**62 - 1)
+    return str(uuid.UUID(int=value))
+
+
+def new_salt() -> bytes:
+    """Return 16 random bytes for :attr:`AuditEvent.salt`."""
+    return os.urandom(16)
+
+
+def now() -> datetime:
+    """Return the present, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """One thing that happened and that someone may have to prove later.
+
+    Arguments:
+        tenant: Whose trail it belongs to. Chosen by you, never personal data.
+        actor: Who did it.
+        action: What was done, as ``object.verb``: ``document.updated``.
+        targets: What it was done to; up to 100.
+        outcome: How it ended.
+        context: Where it came from.
+        metadata: Free text by key, up to 100 keys.
+        occurred_at: When it happened, with a time zone; now by default.
+        id: Unique within the tenant; a UUIDv7 by default. The same id again with the same bytes is a re-send.
+        kind: ``event`` unless you import or operate.
+        salt: 16 random bytes, made for you.
+        personal: Sealed personal fields.
+        producer: Filled in by the SDK.
+        control: For events of kind ``control``.
+    """
+
+    tenant: str
+    actor: Actor
+    action: str
+    targets: tuple[Target, ...] = ()
+    outcome: Outcome = Outcome.UNKNOWN
+    context: Context = Context()
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    occurred_at: datetime = field(default_factory=now)
+    id: str = field(default_factory=new_event_id)
+    kind: EventKind = EventKind.EVENT
+    salt: bytes = field(default_factory=new_salt)
+    personal: Sealed | None = None
+    producer: ProducerMark | None = None
+    control: Control | None = None
+
+    def check(self) -> None:
+        """Check every field.
+
+        Raises:
+            EventInvalid: A field breaks the model; the error names the first one.
+        """
+        if not is_event_id(self.id):
+            raise EventInvalid("id", "is not a valid event id", hint=_ID_HINT)
+        if not is_tenant(self.tenant):
+            raise EventInvalid("tenant", "is not a valid tenant", hint=_TENANT_HINT)
+        if len(self.salt) != 16:
+            raise EventInvalid("salt", f"has {len(self.salt)} bytes instead of 16")
+        if self.occurred_at.tzinfo is None:
+            raise EventInvalid("occurred_at", "has no time zone", hint="use datetime.now(UTC)")
+        if (self.kind is EventKind.CONTROL) != (self.control is not None):
+            raise EventInvalid("control", "stands in events of kind control, and only there")
+        if len(self.targets) > TARGETS_MAX:
+            raise EventInvalid("targets", f"has {len(self.targets)} targets, more than {TARGETS_MAX}")
+        if len(self.metadata) > METADATA_KEYS_MAX:
+            raise EventInvalid("metadata", f"has {len(self.metadata)} keys, more than {METADATA_KEYS_MAX}")
+        _check_text("action", self.action, required=True)
+        _check_party("actor", self.actor)
+        for number, target in enumerate(self.targets):
+            _check_party(f"targets.{number}", target)
+        for name in Context.__slots__:
+            _check_text(f"context.{name}", getattr(self.context, name))
+        for key, value in self.metadata.items():
+            _check_text("metadata key", key, required=True)
+            _check_text(f"metadata.{key}", value)
+
+
+def _check_party(where: str, party: Actor | Target) -> None:
+    _check_text(f"{where}.type", party.type, required=True)
+    _check_text(f"{where}.id", party.id, required=True)
+    _check_text(f"{where}.name", party.name)
+
+
+def _check_text(where: str, text: object, *, required: bool = False) -> None:
+    """Refuse what is not text, is empty where text is required, is too long, or does not encode to UTF-8."""
+    if text is None and not required:
+        return
+    if not isinstance(text, str):
+        raise EventInvalid(where, f"is a {type(text).__name__}", hint="give a str")
+    if required and not text:
+        raise EventInvalid(where, "is empty")
+    if len(text) > TEXT_CHARACTERS_MAX and not where.startswith("metadata."):
+        raise EventInvalid(where, f"has {len(text)} characters, more than {TEXT_CHARACTERS_MAX}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise EventInvalid(where, "holds half of a surrogate pair, which is no text") from error
