@@ -19,7 +19,7 @@ LABEL: Final = b"sealstream1\n"
 SUITE_SHA256: Final = 1
 ZERO_HASH: Final = bytes(32)
 VALUE_BYTES_MAX: Final = 1_000_000
-"""A source record's value of more bytes than this is quarantined: it must fit the output topic together with its seal."""
+"""A source record with a larger value is quarantined: it must fit the output topic together with its seal."""
 
 PAYLOAD_PREFIX: Final = b"sealstream/payload1\n"
 TENANT_PATTERN: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
