@@ -1,0 +1,69 @@
+{{/*
+What values.schema.json cannot say: what is missing for the roles that are switched on, and what contradicts itself.
+All of it in one message, so that nobody has to find the mistakes one installation at a time.
+*/}}
+
+{{- define "sealstream.check" -}}
+{{- $problems := concat
+  (include "sealstream.requiredProblems" . | fromYamlArray)
+  (include "sealstream.kafkaProblems" . | fromYamlArray) }}
+{{- if $problems }}
+{{- fail (printf "\n\nThe values do not describe a release yet:\n  - %s\n" (join "\n  - " $problems)) }}
+{{- end }}
+{{- end }}
+
+{{- define "sealstream.requiredProblems" -}}
+{{- $problems := list }}
+{{- with .Values }}
+{{- if not .image.repository }}
+{{- $problems = append $problems "image.repository is empty: name the repository you pushed the image to" }}
+{{- end }}
+{{- if not .instance }}
+{{- $problems = append $problems "instance is empty: name this audit trail for good, such as audit.example.org/production" }}
+{{- end }}
+{{- if not .kafka.bootstrapServers }}
+{{- $problems = append $problems "kafka.bootstrapServers is empty: give host:port, comma separated" }}
+{{- end }}
+{{- if and .migrateJob.enabled (not .database.owner.existingSecret) }}
+{{- $problems = append $problems "database.owner.existingSecret is empty: name the Secret with the owner's database URL, or disable migrateJob" }}
+{{- end }}
+{{- if and .sink.enabled (not .database.writer.existingSecret) }}
+{{- $problems = append $problems "database.writer.existingSecret is empty: name the Secret with the writer's database URL, or disable sink" }}
+{{- end }}
+{{- end }}
+{{- toYaml $problems }}
+{{- end }}
+
+{{- define "sealstream.kafkaProblems" -}}
+{{- $problems := list }}
+{{- $kafka := .Values.kafka }}
+{{- $protocol := $kafka.securityProtocol }}
+{{- $sasl := hasPrefix "SASL_" $protocol }}
+{{- $tls := hasSuffix "SSL" $protocol }}
+{{- if and $sasl (not $kafka.saslMechanism) }}
+{{- $problems = append $problems (printf "kafka.saslMechanism is empty, and kafka.securityProtocol %s needs one" $protocol) }}
+{{- end }}
+{{- if and (not $sasl) $kafka.saslMechanism }}
+{{- $problems = append $problems (printf "kafka.saslMechanism is set, and kafka.securityProtocol %s has none" $protocol) }}
+{{- end }}
+{{- if and (not $tls) $kafka.ca.existingSecret }}
+{{- $problems = append $problems (printf "kafka.ca.existingSecret is set, and kafka.securityProtocol %s is not encrypted" $protocol) }}
+{{- end }}
+{{- range $role := list "processor" "sink" "verifier" "topicsJob" }}
+{{- $values := get $.Values $role }}
+{{- if $values.enabled }}
+{{- $where := ternary "kafka.credentials" (printf "%s.kafkaCredentials" $role) (empty $values.kafkaCredentials) }}
+{{- $credentials := include "sealstream.credentials" (dict "root" $ "block" $values.kafkaCredentials) | fromYaml }}
+{{- if and $sasl (not (and $credentials.username $credentials.passwordSecret)) }}
+{{- $problems = append $problems (printf "%s needs username and password.existingSecret for kafka.securityProtocol %s" $where $protocol) }}
+{{- end }}
+{{- if and (not $sasl) (or $credentials.username $credentials.passwordSecret) }}
+{{- $problems = append $problems (printf "%s has a user name or password that kafka.securityProtocol %s would not use" $where $protocol) }}
+{{- end }}
+{{- if and (not $tls) $credentials.certificateSecret }}
+{{- $problems = append $problems (printf "%s has a certificate that kafka.securityProtocol %s would not use" $where $protocol) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- toYaml (uniq $problems) }}
+{{- end }}

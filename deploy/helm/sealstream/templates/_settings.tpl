@@ -1,0 +1,144 @@
+{{/*
+The settings of Sealstream as environment variables. Secrets are never among them: they are files, and a variable
+ending in _FILE says where. Numbers go through int64, because Helm reads large ones from a file as 1e+06.
+*/}}
+
+{{- define "sealstream.secretDirectory" -}}
+/run/secrets/sealstream
+{{- end }}
+
+{{- define "sealstream.dataDirectory" -}}
+/var/lib/sealstream
+{{- end }}
+
+{{/* The credentials of one role: its own block, or the shared one, whole. Takes root and block. */}}
+{{- define "sealstream.credentials" -}}
+{{- $chosen := ternary .root.Values.kafka.credentials .block (empty .block) }}
+username: {{ dig "username" "" $chosen | quote }}
+passwordSecret: {{ dig "password" "existingSecret" "" $chosen | quote }}
+passwordKey: {{ dig "password" "key" "password" $chosen | quote }}
+certificateSecret: {{ dig "certificate" "existingSecret" "" $chosen | quote }}
+certificateKey: {{ dig "certificate" "certificateKey" "user.crt" $chosen | quote }}
+privateKeyKey: {{ dig "certificate" "privateKeyKey" "user.key" $chosen | quote }}
+{{- end }}
+
+{{/* What every role has to agree on. Takes the root. */}}
+{{- define "sealstream.sharedSettings" -}}
+- name: SEALSTREAM_INSTANCE
+  value: {{ .Values.instance | quote }}
+- name: SEALSTREAM_PARTITIONS
+  value: {{ int64 .Values.chain.partitions | quote }}
+- name: SEALSTREAM_WINDOW_OFFSETS
+  value: {{ int64 .Values.chain.windowOffsets | quote }}
+- name: SEALSTREAM_WINDOW_SECONDS
+  value: {{ int64 .Values.chain.windowSeconds | quote }}
+- name: SEALSTREAM_TOPIC_PREFIX
+  value: {{ .Values.topics.prefix | quote }}
+- name: SEALSTREAM_EPOCH
+  value: {{ int64 .Values.topics.epoch | quote }}
+- name: SEALSTREAM_LOG_LEVEL
+  value: {{ .Values.logs.level | quote }}
+- name: SEALSTREAM_LOG_FORMAT
+  value: {{ .Values.logs.format | quote }}
+- name: SEALSTREAM_DATA_DIRECTORY
+  value: {{ include "sealstream.dataDirectory" . }}
+{{- end }}
+
+{{/* How to reach Kafka, and as whom. Takes root and block (the role's kafkaCredentials). */}}
+{{- define "sealstream.kafkaSettings" -}}
+{{- $directory := include "sealstream.secretDirectory" .root }}
+{{- $credentials := include "sealstream.credentials" . | fromYaml }}
+{{- with .root.Values.kafka }}
+- name: SEALSTREAM_KAFKA
+  value: {{ .bootstrapServers | quote }}
+- name: SEALSTREAM_KAFKA_SECURITY_PROTOCOL
+  value: {{ .securityProtocol | quote }}
+{{- if .saslMechanism }}
+- name: SEALSTREAM_KAFKA_SASL_MECHANISM
+  value: {{ .saslMechanism | quote }}
+- name: SEALSTREAM_KAFKA_USERNAME
+  value: {{ $credentials.username | quote }}
+- name: SEALSTREAM_KAFKA_PASSWORD_FILE
+  value: {{ $directory }}/kafka-password
+{{- end }}
+{{- if .ca.existingSecret }}
+- name: SEALSTREAM_KAFKA_CA_FILE
+  value: {{ $directory }}/kafka-ca.crt
+{{- end }}
+{{- end }}
+{{- if $credentials.certificateSecret }}
+- name: SEALSTREAM_KAFKA_CERTIFICATE_FILE
+  value: {{ $directory }}/kafka-client.crt
+- name: SEALSTREAM_KAFKA_KEY_FILE
+  value: {{ $directory }}/kafka-client.key
+{{- end }}
+{{- end }}
+
+{{/* Where the database's URL is. Takes the root. */}}
+{{- define "sealstream.databaseSettings" -}}
+{{- $directory := include "sealstream.secretDirectory" . -}}
+- name: SEALSTREAM_DATABASE_FILE
+  value: {{ $directory }}/database-url
+{{- if .Values.database.ca.existingSecret }}
+- name: PGSSLMODE
+  value: verify-full
+- name: PGSSLROOTCERT
+  value: {{ $directory }}/database-ca.crt
+{{- end }}
+{{- end }}
+
+{{/* Where health, readiness and metrics are served. Takes the root. */}}
+{{- define "sealstream.webSettings" -}}
+- name: SEALSTREAM_WEB_HOST
+  value: {{ .Values.web.host | quote }}
+- name: SEALSTREAM_WEB_PORT
+  value: {{ int64 .Values.web.port | quote }}
+{{- end }}
+
+{{/* The files for kafkaSettings, as sources of a projected volume. Takes root and block. */}}
+{{- define "sealstream.kafkaFiles" -}}
+{{- $credentials := include "sealstream.credentials" . | fromYaml }}
+{{- with .root.Values.kafka }}
+{{- if .saslMechanism }}
+- secret:
+    name: {{ $credentials.passwordSecret }}
+    items:
+      - key: {{ $credentials.passwordKey }}
+        path: kafka-password
+{{- end }}
+{{- if .ca.existingSecret }}
+- secret:
+    name: {{ .ca.existingSecret }}
+    items:
+      - key: {{ .ca.key }}
+        path: kafka-ca.crt
+{{- end }}
+{{- end }}
+{{- if $credentials.certificateSecret }}
+- secret:
+    name: {{ $credentials.certificateSecret }}
+    items:
+      - key: {{ $credentials.certificateKey }}
+        path: kafka-client.crt
+      - key: {{ $credentials.privateKeyKey }}
+        path: kafka-client.key
+{{- end }}
+{{- end }}
+
+{{/* The files for databaseSettings. Takes root and url (a Secret's name and key). */}}
+{{- define "sealstream.databaseFiles" -}}
+- secret:
+    name: {{ .url.existingSecret }}
+    items:
+      - key: {{ .url.key }}
+        path: database-url
+{{- with .root.Values.database.ca }}
+{{- if .existingSecret }}
+- secret:
+    name: {{ .existingSecret }}
+    items:
+      - key: {{ .key }}
+        path: database-ca.crt
+{{- end }}
+{{- end }}
+{{- end }}
