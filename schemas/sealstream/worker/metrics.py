@@ -1,0 +1,92 @@
+"""The catalogue of metrics: every metric of every role stands here, so that dashboards and alerts have one source.
+
+Names follow Prometheus' rules: the prefix ``sealstream_<role>_``, base units, ``_total`` for counters. Labels are
+bounded: partitions, kinds and types, never tenants.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+REGISTRY: Final = CollectorRegistry(auto_describe=True)
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_RECORDS: Final = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+
+
+def counter(name: str, help_text: str, *labels: str) -> Counter:
+    """Return a new counter of the catalogue."""
+    return Counter(f"sealstream_{name}", help_text, labels, registry=REGISTRY)
+
+
+def gauge(name: str, help_text: str, *labels: str) -> Gauge:
+    """Return a new gauge of the catalogue."""
+    return Gauge(f"sealstream_{name}", help_text, labels, registry=REGISTRY)
+
+
+def seconds(name: str, help_text: str, *labels: str) -> Histogram:
+    """Return a new histogram of durations of the catalogue."""
+    return Histogram(f"sealstream_{name}", help_text, labels, registry=REGISTRY, buckets=_SECONDS)
+
+
+def records(name: str, help_text: str, *labels: str) -> Histogram:
+    """Return a new histogram of batch sizes of the catalogue."""
+    return Histogram(f"sealstream_{name}", help_text, labels, registry=REGISTRY, buckets=_RECORDS)
+
+
+def exposition() -> bytes:
+    """Return all metrics in Prometheus' text format (:data:`CONTENT_TYPE`)."""
+    return generate_latest(REGISTRY)
+
+
+# -- processor -----------------------------------------------------------------------------------------------------
+
+PROCESSOR_ENTRIES: Final = counter(
+    "processor_entries_total", "Entries that this worker chained and committed, by kind.", "kind"
+)
+PROCESSOR_LAG: Final = gauge(
+    "processor_lag_records", "Source offsets between the last committed position and the end of the log.", "partition"
+)
+PROCESSOR_BATCH_RECORDS: Final = records("processor_batch_records", "Source records of one transaction.")
+PROCESSOR_TRANSACTION_SECONDS: Final = seconds(
+    "processor_transaction_seconds", "Time from the begin of a transaction to the end of its commit."
+)
+PROCESSOR_EVENT_AGE_SECONDS: Final = seconds(
+    "processor_event_age_seconds", "Age of the oldest record of a batch when its transaction was committed."
+)
+PROCESSOR_ABORTS: Final = counter("processor_aborts_total", "Transactions that this worker aborted.")
+PROCESSOR_ASSIGNED: Final = gauge("processor_assigned_partitions", "Partitions whose heads this worker has loaded.")
+
+# -- sink ----------------------------------------------------------------------------------------------------------
+
+SINK_ENTRIES: Final = counter("sink_entries_total", "Entries that this worker stored and committed, by kind.", "kind")
+SINK_LAG: Final = gauge(
+    "sink_lag_records", "Chained offsets between the position in the store and the end of the log.", "partition"
+)
+SINK_BATCH_RECORDS: Final = records("sink_batch_records", "Chained records of one SQL transaction.")
+SINK_TRANSACTION_SECONDS: Final = seconds(
+    "sink_transaction_seconds", "Time from the begin of an SQL transaction to the end of its commit."
+)
+SINK_SLOW_BATCHES: Final = counter(
+    "sink_slow_batches_total", "Batches that met rows which were there already and were compared row by row."
+)
+
+# -- verifier ------------------------------------------------------------------------------------------------------
+
+VERIFIER_ENTRIES: Final = counter(
+    "verifier_entries_total", "Entries that this worker recomputed and found to hold, by kind.", "kind"
+)
+VERIFIER_LAG: Final = gauge(
+    "verifier_lag_records", "Chained offsets between the verified position and the end of the log.", "partition"
+)
+VERIFIER_BATCH_RECORDS: Final = records("verifier_batch_records", "Chained records of one transaction.")
+VERIFIER_TRANSACTION_SECONDS: Final = seconds(
+    "verifier_transaction_seconds", "Time from the begin of a transaction to the end of its commit."
+)
+VERIFIER_VIOLATIONS: Final = counter("verifier_violations_total", "Violations found, by type.", "type")
+VERIFIER_STOPPED: Final = gauge(
+    "verifier_stopped_tenants", "Tenants whose verified feed stands still because of a violation."
+)

@@ -1,0 +1,249 @@
+"""Settings of every role: one flat table, read from ``SEALSTREAM_*`` in the environment and checked at start.
+
+Each setting ``NAME`` may be given as ``SEALSTREAM_NAME`` or, so that a secret need not stand in the environment, as
+``SEALSTREAM_NAME_FILE`` with the path of a file that holds it. A name that no role knows is an error, not a silence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from sealstream.kafka.client import KafkaConnection
+from sealstream.kafka.topics import TopicNames, TopicSpec, topic_table
+from sealstream.schemas.entry import Genesis
+from sealstream.schemas.errors import ConfigError
+
+PREFIX: Final = "SEALSTREAM_"
+_FILE_SUFFIX: Final = "_FILE"
+_SECRET_FILE_BYTES_MAX: Final = 65_536
+_MIB: Final = 1024 * 1024
+REDACTED: Final = "**********"
+
+
+class Settings(BaseSettings):
+    """Every setting of Sealstream. ``sealstream config show`` prints them with their values."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
+
+    kafka: str = Field(default="", description="Bootstrap servers, host:port separated by commas")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How to speak to the brokers"
+    )
+    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="", description="How to log in to the brokers"
+    )
+    kafka_username: str = Field(default="", description="Who to log in as")
+    kafka_password: SecretStr = Field(default=SecretStr(""), description="Its password")
+    kafka_ca_file: str = Field(default="", description="File of CA certificates (PEM) that sign the brokers'")
+    kafka_certificate_file: str = Field(default="", description="File of the client's certificate (PEM)")
+    kafka_key_file: str = Field(default="", description="File of the client's key (PEM)")
+
+    database: SecretStr = Field(default=SecretStr(""), description="PostgreSQL URL of the store")
+    registry: str = Field(default="", description="URL of a schema registry with Confluent's API")
+    registry_username: str = Field(default="", description="Who to log in to the registry as")
+    registry_password: SecretStr = Field(default=SecretStr(""), description="Its password")
+
+    instance: str = Field(
+        default="localhost/audit",
+        pattern=r"^[a-z0-9./-]{1,120}$",
+        description="The instance's name, a schema-less URL; pinned for ever by each chain's genesis",
+    )
+    topic_prefix: str = Field(default="audit.", description="What all topic names begin with")
+    epoch: int = Field(default=1, ge=1, description="The topics' epoch")
+    partitions: int = Field(default=4, ge=1, le=100_000, description="Partitions of the source; pinned by genesis")
+    replication: int | None = Field(default=None, ge=1, description="Replicas of new topics; default min(3, brokers)")
+    window_offsets: int = Field(
+        default=65_536, ge=1, le=10_000_000, description="Duplicate window in offsets; pinned by genesis"
+    )
+    window_seconds: int = Field(
+        default=86_400, ge=1, le=31_536_000, description="Duplicate window in seconds; pinned by genesis"
+    )
+    operators: str = Field(
+        default="none",
+        pattern=r"^(none|[0-9a-f]{64})$",
+        description="The operators' policy (digest); pinned by genesis",
+    )
+
+    worker_id: str = Field(
+        default_factory=socket.gethostname,
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        description="The worker's name, stable over restarts; the host's name by default",
+    )
+    web_host: str = Field(default="127.0.0.1", description="Address of the worker's web port")
+    web_port: int = Field(default=0, ge=0, le=65_535, description="The worker's web port; 0 takes a free one")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged")
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="How: one JSON object a line, or for people; auto looks for a terminal"
+    )
+    data_directory: Path | None = Field(default=None, description="Where a worker may keep files")
+
+    batch_records_max: int = Field(default=10_000, ge=1, le=100_000, description="Records of one transaction")
+    batch_bytes_max: int = Field(default=16 * _MIB, ge=_MIB, le=256 * _MIB, description="Bytes of one transaction")
+    batch_age_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=5,
+        description="How long a batch waits for more; under load they gather anyway",
+    )
+    transaction_timeout_seconds: float = Field(
+        default=10.0, ge=1, le=900, description="After this the brokers abort; until then readers may have to wait"
+    )
+    session_timeout_seconds: float = Field(
+        default=10.0, ge=1, le=1800, description="After this the group takes a silent worker's partitions away"
+    )
+    request_timeout_seconds: float = Field(default=30.0, gt=0, le=600, description="How long an answer may take")
+
+    def connection(self) -> KafkaConnection:
+        """Return how to reach Kafka.
+
+        Raises:
+            ConfigError: ``SEALSTREAM_KAFKA`` is not set.
+        """
+        if not self.kafka:
+            raise ConfigError("SEALSTREAM_KAFKA is not set", hint="give the bootstrap servers, such as kafka:9092")
+        return KafkaConnection(
+            bootstrap=self.kafka,
+            security_protocol=self.kafka_security_protocol,
+            sasl_mechanism=self.kafka_sasl_mechanism,
+            username=self.kafka_username,
+            password=self.kafka_password.get_secret_value(),
+            ca_file=self.kafka_ca_file,
+            certificate_file=self.kafka_certificate_file,
+            key_file=self.kafka_key_file,
+        )
+
+    def database_url(self) -> str:
+        """Return the store's URL, secret included.
+
+        Raises:
+            ConfigError: ``SEALSTREAM_DATABASE`` is not set.
+        """
+        url = self.database.get_secret_value()
+        if not url:
+            raise ConfigError(
+                "SEALSTREAM_DATABASE is not set", hint="give a URL such as postgresql://user@host:5432/audit"
+            )
+        return url
+
+    def topics(self) -> TopicNames:
+        """Return the names of the instance's topics."""
+        return TopicNames(prefix=self.topic_prefix, epoch=self.epoch)
+
+    def topic_table(self) -> tuple[TopicSpec, ...]:
+        """Return what each of the instance's topics must be like."""
+        return topic_table(self.topics(), partitions=self.partitions, window_seconds=self.window_seconds)
+
+    def genesis(self) -> Genesis:
+        """Return what a chain of this instance pins."""
+        return Genesis(
+            instance=self.instance,
+            partitions=self.partitions,
+            window_offsets=self.window_offsets,
+            window_seconds=self.window_seconds,
+            operators=self.operators,
+        )
+
+    def redacted(self) -> dict[str, Any]:
+        """Return all settings as plain values, without secrets: safe to print."""
+        shown: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value: object = getattr(self, name)
+            if name == "database":
+                shown[name] = redact_url(self.database.get_secret_value())
+            elif isinstance(value, SecretStr):
+                shown[name] = REDACTED if value.get_secret_value() else ""
+            else:
+                shown[name] = str(value) if isinstance(value, Path) else value
+        return shown
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments first, then the environment; :func:`load_settings` adds the ``*_FILE`` names."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return init_settings, env_settings
+
+
+NOT_SETTINGS: Final = frozenset({"SEALSTREAM_HOME"})
+"""Names in the environment that the command line reads before any setting."""
+
+
+def load_settings(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+    """Return the settings that the environment gives.
+
+    Arguments:
+        environment: The variables to look through for ``*_FILE`` and unknown names; the process's by default.
+        overrides: Settings given otherwise, such as by command-line options; ``None`` means not given.
+
+    Raises:
+        ConfigError: A name is unknown, a file cannot be read, or a value is out of range; says which.
+    """
+    variables = os.environ if environment is None else environment
+    _refuse_unknown(variables)
+    values: dict[str, Any] = {}
+    for name in Settings.model_fields:
+        path = variables.get(f"{PREFIX}{name.upper()}{_FILE_SUFFIX}")
+        if path:
+            if variables.get(f"{PREFIX}{name.upper()}"):
+                raise ConfigError(f"{PREFIX}{name.upper()} is given twice", hint="give the value or the file, not both")
+            values[name] = _read_file(f"{PREFIX}{name.upper()}{_FILE_SUFFIX}", path)
+        elif environment is not None and f"{PREFIX}{name.upper()}" in environment:
+            values[name] = environment[f"{PREFIX}{name.upper()}"]
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{PREFIX}{name.upper()}: {first['msg']}", hint="see sealstream config show") from None
+
+
+def redact_url(url: str) -> str:
+    """Return a URL without its password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user, _, place = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.split(':')[0]}:{REDACTED}@{place}"))
+
+
+def known_names() -> frozenset[str]:
+    """Return every name that may stand in the environment."""
+    names = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    return frozenset(names | {f"{name}{_FILE_SUFFIX}" for name in names} | NOT_SETTINGS)
+
+
+def _refuse_unknown(variables: Mapping[str, str]) -> None:
+    known = known_names()
+    for name in sorted(variables):
+        if name.startswith(PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "sealstream config show lists all of them"
+            raise ConfigError(f"the setting {name} does not exist", hint=hint)
+
+
+def _read_file(name: str, path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(_SECRET_FILE_BYTES_MAX + 1)
+        text = content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}: {path} cannot be read: {error}") from None
+    if len(content) > _SECRET_FILE_BYTES_MAX:
+        raise ConfigError(f"{name}: {path} has more than {_SECRET_FILE_BYTES_MAX} bytes")
+    return text.strip()
