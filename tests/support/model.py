@@ -1,0 +1,190 @@
+"""What a source partition must become, computed by the plainest code that could do it: the tests' own opinion.
+
+It shares the entry's layout with the product (``schemas``) and nothing else: no processor, no verifier code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sealstream.kafka.partition import partition_of
+from sealstream.schemas.codec import read_prefix
+from sealstream.schemas.entry import (
+    EVENT_ID_PATTERN,
+    TENANT_PATTERN,
+    VALUE_BYTES_MAX,
+    ZERO_HASH,
+    Entry,
+    Genesis,
+    Kind,
+    Quarantine,
+    entry_hash,
+    pack,
+    payload_digest,
+)
+from sealstream.schemas.errors import FrameInvalid
+
+_TRACEPARENT = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """A record of audit.events as a read_committed reader sees it.
+
+    Arguments:
+        partition: The partition it was read from.
+        offset: Its offset.
+        key: Its key.
+        value: Its value.
+        timestamp_ms: The broker's append time; ``None`` if the timestamp is not of that type.
+        headers: Its headers.
+    """
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedRecord:
+    """A record of audit.chained as it must be."""
+
+    partition: int
+    key: bytes
+    value: bytes
+    entry: bytes
+    traceparent: bytes | None
+
+    @property
+    def hash(self) -> bytes:
+        """The entry's hash."""
+        return entry_hash(self.entry)
+
+
+@dataclass
+class _Chain:
+    seq: int = 0
+    prev: bytes = ZERO_HASH
+
+
+@dataclass
+class Model:
+    """Turns the records of one source partition into what audit.chained must hold of them."""
+
+    genesis: Genesis
+    topic_id: bytes
+    partition: int
+    chains: dict[str, _Chain] = field(default_factory=lambda: defaultdict[str, _Chain](_Chain))
+    seen: dict[tuple[str, str], list[tuple[int, int, bytes, int]]] = field(
+        default_factory=lambda: defaultdict[tuple[str, str], list[tuple[int, int, bytes, int]]](list)
+    )
+
+    def expect(self, records: Iterable[SourceRecord]) -> list[ExpectedRecord]:
+        """Return what the records must become, in order, geneses included."""
+        return [expected for record in records for expected in self._expect(record)]
+
+    def _expect(self, record: SourceRecord) -> Sequence[ExpectedRecord]:
+        value = record.value or b""
+        received = 0 if record.timestamp_ms is None else record.timestamp_ms * 1000
+        reason, tenant, event_id, kind = self._judge(record, value)
+        ref = 0
+        if reason is None:
+            kind, ref = self._repeat(record, tenant, event_id, kind, payload_digest(value), received)
+        made: list[ExpectedRecord] = []
+        if self.chains[tenant].seq == 0:
+            made.append(self._append(record, tenant, Kind.GENESIS, self.genesis.payload(), received))
+        carried = value if kind in (Kind.EVENT, Kind.IMPORTED, Kind.CONFLICT, Kind.CONTROL) else b""
+        made.append(
+            self._append(record, tenant, kind, value, received, carried, reason=reason or 0, ref=ref, event_id=event_id)
+        )
+        return made
+
+    def _judge(  # noqa: PLR0911  # one return a check, in the order that the rules give
+        self, record: SourceRecord, value: bytes
+    ) -> tuple[Quarantine | None, str, str, Kind]:
+        bad = Kind.QUARANTINED
+        own = f"!partition-{self.partition}"
+        if not record.key:
+            return Quarantine.NO_KEY, own, "", bad
+        if not TENANT_PATTERN.fullmatch(record.key):
+            return Quarantine.TENANT_INVALID, own, "", bad
+        if partition_of(record.key, self.genesis.partitions) != self.partition:
+            return Quarantine.PARTITION_WRONG, own, "", bad
+        tenant = record.key.decode()
+        if not 0 < len(value) <= VALUE_BYTES_MAX:
+            return Quarantine.VALUE_SIZE, tenant, "", bad
+        try:
+            raw_id, raw_tenant, index = read_prefix(value)
+        except FrameInvalid:
+            return Quarantine.MALFORMED, tenant, "", bad
+        valid = EVENT_ID_PATTERN.fullmatch(raw_id) is not None
+        event_id = raw_id.decode() if valid else ""
+        if raw_tenant != record.key:
+            return Quarantine.TENANT_DIFFERS, tenant, event_id, bad
+        if not valid:
+            return Quarantine.EVENT_ID_INVALID, tenant, "", bad
+        if record.timestamp_ms is None:
+            return Quarantine.TIMESTAMP_TYPE, tenant, event_id, bad
+        return None, tenant, event_id, (Kind.EVENT, Kind.IMPORTED, Kind.CONTROL)[index]
+
+    def _repeat(
+        self, record: SourceRecord, tenant: str, event_id: str, kind: Kind, digest: bytes, received: int
+    ) -> tuple[Kind, int]:
+        earlier = [
+            (seq, known)
+            for offset, then, known, seq in self.seen[tenant, event_id]
+            if 0 < record.offset - offset <= self.genesis.window_offsets
+            and received - then <= self.genesis.window_seconds * 1_000_000
+        ]
+        equal = [seq for seq, known in earlier if known == digest]
+        if equal:
+            return Kind.DUPLICATE, equal[0]
+        seq = self.chains[tenant].seq or 1  # a chain that does not exist yet begins with its genesis
+        self.seen[tenant, event_id].append((record.offset, received, digest, seq))
+        return (Kind.CONFLICT, earlier[0][0]) if earlier else (kind, 0)
+
+    def _append(
+        self,
+        record: SourceRecord,
+        tenant: str,
+        kind: Kind,
+        payload: bytes,
+        received: int,
+        carried: bytes | None = None,
+        *,
+        reason: int = 0,
+        ref: int = 0,
+        event_id: str = "",
+    ) -> ExpectedRecord:
+        chain = self.chains[tenant]
+        entry = pack(
+            Entry(
+                kind=kind,
+                tenant=tenant,
+                seq=chain.seq,
+                prev=chain.prev,
+                received=received,
+                topic_id=self.topic_id,
+                partition=self.partition,
+                offset=record.offset,
+                event_id=event_id,
+                length=len(payload),
+                payload=payload_digest(payload),
+                reason=reason,
+                ref=ref,
+            )
+        )
+        chain.seq, chain.prev = chain.seq + 1, entry_hash(entry)
+        trace = None if kind is Kind.GENESIS else _traceparent(record)
+        return ExpectedRecord(self.partition, tenant.encode(), payload if carried is None else carried, entry, trace)
+
+
+def _traceparent(record: SourceRecord) -> bytes | None:
+    first = next((value for name, value in record.headers if name == "traceparent"), None)
+    return first if first and _TRACEPARENT.fullmatch(first) else None

@@ -1,0 +1,155 @@
+"""Workers as production runs them: processes of their own, started by the command line, stopped by signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from sealstream.kafka.client import KafkaConnection
+from sealstream.kafka.topics import TopicNames
+from sealstream.schemas.entry import Genesis
+from sealstream.worker.settings import PREFIX
+
+
+def wait_for(condition: Callable[[], bool], *, timeout_seconds: float, what: str) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        AssertionError: It does not hold in time; says what was waited for.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_seconds:.0f} s in vain for {what}"
+        time.sleep(0.05)
+
+
+class Worker:
+    """One worker process.
+
+    Arguments:
+        role: ``processor``, ``sink`` or ``verifier``.
+        environment: Its ``SEALSTREAM_*`` settings; nothing of the test's own environment reaches it otherwise.
+        log_path: Where its log goes.
+    """
+
+    def __init__(self, role: str, environment: dict[str, str], log_path: Path) -> None:
+        self.role = role
+        self.log_path = log_path
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        self._log: IO[bytes] = log_path.open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sealstream.deploy", role],
+            env=clean | {"SEALSTREAM_LOG_FORMAT": "json"} | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def log(self) -> str:
+        """Return what the worker has logged so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def events(self) -> list[dict[str, object]]:
+        """Return the worker's log lines, parsed."""
+        lines = (line for line in self.log().splitlines() if line.startswith("{"))
+        return [json.loads(line) for line in lines]
+
+    def terminate(self, *, timeout_seconds: float = 10.0) -> int:
+        """Stop the worker as an operator does and return its exit code; it must obey in time."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait(timeout_seconds=timeout_seconds)
+
+    def kill(self) -> None:
+        """Stop the worker as a power cut does."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def wait(self, *, timeout_seconds: float) -> int:
+        """Wait for the worker's own end and return its exit code."""
+        try:
+            return self.process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            message = f"{self.role} still runs after {timeout_seconds} s; its log:\n{self.log()[-3000:]}"
+            raise AssertionError(message) from None
+
+    def close(self) -> None:
+        """End the worker if it still runs."""
+        if self.process.poll() is None:
+            self.kill()
+        self._log.close()
+
+
+class Pipeline:
+    """An instance of its own on shared servers: its topics, its store, its workers.
+
+    Arguments:
+        bootstrap: The brokers.
+        name: Unique; begins the topics' names.
+        directory: Where logs go.
+        database_url: The store.
+        partitions: Number of partitions.
+        settings: More settings by their names in lower case.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        name: str,
+        directory: Path,
+        *,
+        database_url: str = "",
+        partitions: int = 4,
+        **settings: object,
+    ) -> None:
+        self.bootstrap = bootstrap
+        self.connection = KafkaConnection(bootstrap)
+        self.topics = TopicNames(prefix=f"{name}.")
+        self.database_url = database_url
+        self.directory = directory
+        self.workers: list[Worker] = []
+        window = {"window_offsets": 65_536, "window_seconds": 86_400} | settings
+        self.genesis = Genesis(
+            instance=f"test.example/{name}",
+            partitions=partitions,
+            window_offsets=int(str(window["window_offsets"])),
+            window_seconds=int(str(window["window_seconds"])),
+        )
+        self.environment = {
+            f"{PREFIX}{key.upper()}": str(value)
+            for key, value in {
+                "kafka": bootstrap,
+                "database": database_url,
+                "topic_prefix": self.topics.prefix,
+                "instance": self.genesis.instance,
+                "partitions": partitions,
+                "session_timeout_seconds": 6,
+                **window,
+            }.items()
+            if value != ""
+        }
+
+    def start(self, role: str, **settings: object) -> Worker:
+        """Start a worker of this instance."""
+        number = len(self.workers)
+        worker_id = f"{role}-{sum(worker.role == role for worker in self.workers)}"
+        environment = self.environment | {f"{PREFIX}WORKER_ID": worker_id}
+        environment |= {f"{PREFIX}{key.upper()}": str(value) for key, value in settings.items()}
+        worker = Worker(role, environment, self.directory / f"{number}-{role}.log")
+        self.workers.append(worker)
+        return worker
+
+    def close(self) -> None:
+        """End all workers."""
+        for worker in self.workers:
+            worker.close()
+
+    def logs(self) -> str:
+        """Return the ends of all workers' logs, for a failed test's report."""
+        return "\n".join(f"--- {worker.role} ---\n{worker.log()[-2000:]}" for worker in self.workers)
