@@ -32,6 +32,7 @@ from sealstream.schemas.event import (
     Sealed,
     Target,
 )
+from sealstream.schemas.event_body import event_body
 
 Schema: TypeAlias = Any  # what fastavro makes of a schema's text: a dict with marks of its own
 Datum: TypeAlias = dict[str, Any]  # what fastavro writes and reads: untyped by nature
@@ -86,14 +87,15 @@ def encode_body(name: str, datum: Datum) -> bytes:
     return buffer.getvalue()
 
 
-def encode_event(event: AuditEvent, *, schema_id: int | None = None) -> bytes:
+def encode_event(event: AuditEvent, *, schema_id: int | None = None, producer: ProducerMark | None = None) -> bytes:
     """Return an event as the value of a Kafka record.
 
     Arguments:
         event: A valid event (see :meth:`AuditEvent.check`; it is not checked again).
         schema_id: The schema's id in the registry for Confluent framing; without one, single-object encoding.
+        producer: Stands in place of the event's own mark, if given.
     """
-    body = encode_body("AuditEvent", event_to_datum(event))
+    body = event_body(event, producer=producer)
     return frame_single_object("AuditEvent", body) if schema_id is None else frame_confluent(schema_id, body)
 
 

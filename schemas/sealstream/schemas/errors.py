@@ -9,7 +9,9 @@
     │   ├── EntryInvalid       an entry does not parse, or its fields cannot be packed
     │   ├── FrameInvalid       a value has no Avro frame that we know, or its prefix is malformed
     │   └── SchemaUnknown      the writer's schema of a value cannot be found
-    ├── DeliveryError          an event did not reach Kafka
+    ├── DeliveryError          an event did not reach Kafka, as far as the sender knows
+    │   └── QueueFull          the sender holds as many events as it may
+    ├── ClientUnusable         an audit log is used after its close, or in a forked process
     ├── UnsafeState            a worker refuses to go on, because going on could damage a chain
     │   ├── SourceGap          records that were not chained yet are gone from the source
     │   ├── OffsetsExpired     heads exist, but the group's committed offsets do not
@@ -77,7 +79,29 @@ class SchemaUnknown(FormatError):
 
 
 class DeliveryError(SealstreamError):
-    """An event did not reach Kafka. The application may send it again: the bytes are the same, so is the event."""
+    """An event did not reach Kafka, as far as the sender knows: an answer that got lost looks the same.
+
+    Sending the same bytes again is safe at any time: the chain marks the second one as a duplicate.
+
+    Arguments:
+        message: Which event, which topic, and what Kafka or the client library said.
+        hint: What to do about it.
+        code: The cause as librdkafka names it, such as ``_MSG_TIMED_OUT``; empty if it was not librdkafka's.
+        retriable: Whether sending it again, as it is, can succeed.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "", retriable: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+        self.retriable = retriable
+
+
+class QueueFull(DeliveryError):
+    """The sender holds as many events, or bytes of events, as it may; this one was not taken."""
+
+
+class ClientUnusable(SealstreamError):
+    """An audit log is used after its close, or in a process that was forked after it had started."""
 
 
 class UnsafeState(SealstreamError):
