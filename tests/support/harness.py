@@ -86,8 +86,8 @@ def _record(message: Message) -> LogRecord:
     return LogRecord(
         partition=message.partition() or 0,
         offset=message.offset() or 0,
-        key=cast("bytes | None", message.key()),
-        value=cast("bytes | None", message.value()),
+        key=message.key(),
+        value=message.value(),
         headers=tuple(headers),
         timestamp_ms=timestamp if kind == TIMESTAMP_LOG_APPEND_TIME else None,
     )

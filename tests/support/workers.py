@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from sealstream.kafka.admin import TopicAdmin
 from sealstream.kafka.client import KafkaConnection
-from sealstream.kafka.topics import TopicNames
+from sealstream.kafka.topics import TopicNames, topic_table
 from sealstream.schemas.entry import Genesis
 from sealstream.worker.settings import PREFIX
+from support.harness import AuditHarness
 
 
 def wait_for(condition: Callable[[], bool], *, timeout_seconds: float, what: str) -> None:
@@ -134,6 +137,22 @@ class Pipeline:
             }.items()
             if value != ""
         }
+
+    def create_topics(self, **overrides: dict[str, str]) -> None:
+        """Create the instance's topics.
+
+        Arguments:
+            overrides: Settings that differ from the table, by the topic's short name, such as
+                ``events={"message.timestamp.type": "CreateTime"}``.
+        """
+        table = topic_table(self.topics, partitions=self.genesis.partitions, window_seconds=self.genesis.window_seconds)
+        names = {getattr(self.topics, short): config for short, config in overrides.items()}
+        specs = [replace(spec, config=spec.config | names.get(spec.name, {})) for spec in table]
+        TopicAdmin(self.connection).create(specs)
+
+    def harness(self) -> AuditHarness:
+        """Return the checker of this instance."""
+        return AuditHarness(self.bootstrap, self.topics, self.genesis, database_url=self.database_url or None)
 
     def start(self, role: str, **settings: object) -> Worker:
         """Start a worker of this instance."""
