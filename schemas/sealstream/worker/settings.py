@@ -179,8 +179,8 @@ class Settings(BaseSettings):
         return init_settings, env_settings
 
 
-NOT_SETTINGS: Final = frozenset({"SEALSTREAM_HOME"})
-"""Names in the environment that the command line reads before any setting."""
+NOT_SETTINGS: Final = frozenset({"SEALSTREAM_HOME", "SEALSTREAM_MAVEN_URL"})
+"""Names in the environment that the local stack reads: where its data lies, and a mirror to download from."""
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:

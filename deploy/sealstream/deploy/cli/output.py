@@ -1,0 +1,110 @@
+"""What commands print: one JSON value, a table, or lines; never control characters that came in with data."""
+
+# ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from enum import IntEnum
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from sealstream.schemas.errors import SealstreamError, UnsafeState
+
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+class ExitCode(IntEnum):
+    """What the command's exit code says."""
+
+    OK = 0
+    FOUND = 1
+    """A violation, a fatal difference, or a worker that must not go on: a person has to look."""
+    FAILED = 2
+    """Usage or settings are wrong, or what was asked could not be done or checked."""
+    INTERRUPTED = 130
+    """Ctrl-C; another signal n gives 128 + n."""
+    BROKEN_PIPE = 141
+    """The reader of our output has gone."""
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON."""
+    typer.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+
+
+def print_line(text: str = "", *, error: bool = False) -> None:
+    """Print one line of text.
+
+    Arguments:
+        text: The line; control characters in it are shown escaped.
+        error: Print to standard error.
+    """
+    typer.echo(printable(text), err=error)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+    """Print rows under their headings: as a table at a terminal, else as lines with tabs, headings first.
+
+    Arguments:
+        columns: The headings.
+        rows: What stands under them; ``None`` is shown as nothing.
+        title: Stands above the table at a terminal.
+    """
+    texts = [[printable("" if cell is None else str(cell), keep_newlines=False) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for line in ([*columns], *texts):
+            typer.echo("\t".join(line))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for line in texts:
+        table.add_row(*(Text(cell) for cell in line))
+    Console().print(table)
+
+
+def printable(text: str, *, keep_newlines: bool = True) -> str:
+    """Return text whose control characters are escaped: what an event says must not steer the reader's terminal."""
+    kept = "\n\t" if keep_newlines else ""
+    return "".join(
+        character if character.isprintable() or character in kept else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def print_error(error: SealstreamError, *, as_json: bool) -> ExitCode:
+    """Print an error for a person (standard error) or a program (one JSON object), and return the exit code.
+
+    Arguments:
+        error: What went wrong.
+        as_json: Print JSON to standard output, where the result would have stood.
+    """
+    details = str(getattr(error, "log_tail", ""))
+    if as_json:
+        document = {"error": error.message, "hint": error.hint, "type": type(error).__name__}
+        print_json(document | ({"details": details} if details else {}))
+    else:
+        print_line(f"error: {error.message}", error=True)
+        if details:
+            print_line(details, error=True)
+        if error.hint:
+            print_line(f"hint: {error.hint}", error=True)
+    return ExitCode.FOUND if isinstance(error, UnsafeState) else ExitCode.FAILED
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)
