@@ -5,63 +5,33 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from support.helm import (
-    CASES,
+    CASE_NAMES,
     CHART,
-    HELM_MISSING,
     HELM_TIMEOUT_SECONDS,
     NAMESPACE,
     RELEASE,
+    WORKERS,
     Helm,
-    HelmRefusedError,
-    Mapped,
     Release,
-    find_helm,
+    case_values,
     load_yaml,
     merged,
 )
 from support.pod_security import restricted_violations
 
+pytest_plugins = ("support.helm_fixtures",)
+
 # The oldest release that Chart.yaml admits, one in between, and the newest that kubernetes-validate has schemas of.
 OLDEST = load_yaml(CHART / "Chart.yaml")["kubeVersion"].removeprefix(">=").removesuffix(".0-0")
 KUBERNETES_VERSIONS = (OLDEST, "1.34", version("kubernetes-validate").rpartition(".")[0])
-CASE_NAMES = [case.stem.removesuffix("-values") for case in CASES]
-WORKERS = ("processor", "sink", "verifier")
-SECRETS = "/run/secrets/sealstream"
 NON_ROOT_ID = 65532
 # Kubernetes appends a hash of 11 characters to a StatefulSet's name, for a label of at most 63.
 NAME_LENGTH_MAX = 52
 WRITABLE_PATHS = {"/tmp", "/var/lib/sealstream"}
-
-
-@pytest.fixture(scope="session")
-def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    """Helm, or a reason to skip that says how to get it."""
-    executable = find_helm()
-    if executable is None:
-        pytest.skip(HELM_MISSING)
-    return Helm(executable, tmp_path_factory.mktemp("helm"))
-
-
-def case_values(name: str) -> Mapped:
-    """One of the chart's own example values."""
-    return load_yaml(CHART / "ci" / f"{name}-values.yaml")
-
-
-@pytest.fixture(scope="session")
-def releases(helm: Helm) -> dict[str, Release]:
-    """Every example, rendered once."""
-    return {name: helm.render(case_values(name)) for name in CASE_NAMES}
-
-
-@pytest.fixture(params=CASE_NAMES)
-def release(request: pytest.FixtureRequest, releases: dict[str, Release]) -> Release:
-    """Each example in turn."""
-    return releases[request.param]
 
 
 @pytest.mark.parametrize("case", [None, *CASE_NAMES])
@@ -131,15 +101,6 @@ def test_every_container_says_what_it_needs(release: Release) -> None:
         resources = pod["containers"][0]["resources"]
         assert set(resources["requests"]) == {"cpu", "memory"}
         assert set(resources["limits"]) == {"memory"}
-
-
-def test_no_service_becomes_an_unknown_setting(helm: Helm, releases: dict[str, Release]) -> None:
-    """Kubernetes adds no SEALSTREAM_..._SERVICE_HOST, which Sealstream would refuse, even in a release of its name."""
-    renamed = helm.render(merged(case_values("minimal"), {"fullnameOverride": "sealstream"}))
-
-    assert "sealstream-processor" in {found["metadata"]["name"] for found in renamed.of_kind("Service").values()}
-    for release in (renamed, *releases.values()):
-        assert [pod["enableServiceLinks"] for pod in release.pods().values()] == [False] * len(release.pods())
 
 
 def test_each_role_has_an_account_of_its_own(release: Release) -> None:
@@ -228,97 +189,6 @@ def test_probes_ask_the_port_that_is_served(release: Release) -> None:
         assert release.environment(role)["SEALSTREAM_WEB_PORT"] == str(port["containerPort"])
 
 
-def test_the_chart_creates_no_secret(release: Release) -> None:
-    """Only Secrets that exist are used: the release's own record in the cluster contains none."""
-    assert "Secret" not in {found["kind"] for found in release.objects}
-
-
-def test_every_file_setting_names_a_file_that_is_mounted(release: Release) -> None:
-    """Each *_FILE setting points at a key of a Secret, and no key is mounted that no setting asks for."""
-    for role in release.pods():
-        asked = {
-            value
-            for name, value in release.environment(role).items()
-            if name.endswith("_FILE") or name == "PGSSLROOTCERT"
-        }
-        assert asked == set(release.files(role))
-
-
-def test_the_secrets_cannot_be_read_by_others(releases: dict[str, Release]) -> None:
-    """Mounted Secrets are for root and the process's group, and read-only."""
-    for pod in releases["password"].pods().values():
-        (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "secrets"]
-        (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "secrets"]
-        assert volume["projected"]["defaultMode"] == 0o440
-        assert mount["readOnly"] is True
-
-
-def test_each_role_sees_only_the_secrets_it_needs(releases: dict[str, Release]) -> None:
-    """The owner's URL is for the migration alone, the writer's for the sink alone; the migration gets no Kafka."""
-    release = releases["password"]
-    ca = ("kafka-cluster-ca-cert", "ca.crt")
-    shared = ("kafka-sealstream", "password")
-
-    assert {role: set(release.files(role).values()) for role in release.pods()} == {
-        "processor": {ca, shared},
-        "sink": {ca, shared, ("store-writer", "url"), ("store-ca", "ca.crt")},
-        "verifier": {ca, ("kafka-sealstream-verifier", "password")},
-        "topics": {ca, ("kafka-sealstream-topics", "secret")},
-        "migrate": {("store-owner", "url"), ("store-ca", "ca.crt")},
-    }
-    assert release.environment("verifier")["SEALSTREAM_KAFKA_USERNAME"] == "sealstream-verifier"
-    assert not [name for name in release.environment("migrate") if name.startswith("SEALSTREAM_KAFKA")]
-
-
-def test_a_password_reaches_kafka_over_tls(releases: dict[str, Release]) -> None:
-    """SASL over TLS becomes protocol, mechanism, user name, and two files."""
-    environment = releases["password"].environment("processor")
-
-    assert {name: value for name, value in environment.items() if name.startswith("SEALSTREAM_KAFKA")} == {
-        "SEALSTREAM_KAFKA": "kafka-0.example.org:9093,kafka-1.example.org:9093",
-        "SEALSTREAM_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
-        "SEALSTREAM_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
-        "SEALSTREAM_KAFKA_USERNAME": "sealstream",
-        "SEALSTREAM_KAFKA_PASSWORD_FILE": f"{SECRETS}/kafka-password",
-        "SEALSTREAM_KAFKA_CA_FILE": f"{SECRETS}/kafka-ca.crt",
-    }
-
-
-def test_a_certificate_reaches_kafka(releases: dict[str, Release]) -> None:
-    """Mutual TLS becomes a certificate and a key from the Secret's own key names, and nothing of SASL."""
-    release = releases["certificate"]
-
-    assert release.files("sink") == {
-        f"{SECRETS}/kafka-ca.crt": ("kafka-ca", "ca.crt"),
-        f"{SECRETS}/kafka-client.crt": ("kafka-client", "tls.crt"),
-        f"{SECRETS}/kafka-client.key": ("kafka-client", "tls.key"),
-        f"{SECRETS}/database-url": ("store-writer", "uri"),
-    }
-    assert not [name for name in release.environment("sink") if "SASL" in name or "PASSWORD" in name]
-
-
-def test_a_database_authority_makes_verification_strict(releases: dict[str, Release]) -> None:
-    """With an authority, PostgreSQL's certificate and host name are checked; without, the URL alone decides."""
-    assert releases["password"].environment("sink")["PGSSLMODE"] == "verify-full"
-    assert "PGSSLMODE" not in releases["minimal"].environment("sink")
-
-
-def test_what_genesis_pins_is_the_same_for_every_role(releases: dict[str, Release]) -> None:
-    """Instance, partitions and window reach every container alike, and large numbers as digits."""
-    release = releases["password"]
-    pinned = {
-        "SEALSTREAM_INSTANCE": "audit.example.org/password",
-        "SEALSTREAM_PARTITIONS": "48",
-        "SEALSTREAM_WINDOW_OFFSETS": "1000000",
-        "SEALSTREAM_WINDOW_SECONDS": "604800",
-        "SEALSTREAM_TOPIC_PREFIX": "trail.",
-        "SEALSTREAM_EPOCH": "2",
-    }
-
-    for role in release.pods():
-        assert pinned.items() <= release.environment(role).items()
-
-
 def test_replicas_are_what_was_asked_for(releases: dict[str, Release], helm: Helm) -> None:
     """Each role scales by itself, down to none."""
     replicas = {role: found["spec"]["replicas"] for role, found in releases["password"].of_kind("StatefulSet").items()}
@@ -382,93 +252,6 @@ def test_a_pod_can_be_placed(releases: dict[str, Release]) -> None:
     assert template["spec"]["tolerations"][0]["tolerationSeconds"] == 60
     assert template["spec"]["priorityClassName"] == "audit"
     assert "nodeSelector" not in release.pods()["sink"]
-
-
-def test_what_is_missing_is_said_at_once(helm: Helm) -> None:
-    """An installation without values names every one that is needed, in one message."""
-    with pytest.raises(HelmRefusedError) as refused:
-        helm.template({})
-
-    for key in (
-        "image.repository",
-        "instance",
-        "kafka.bootstrapServers",
-        "database.owner.existingSecret",
-        "database.writer.existingSecret",
-    ):
-        assert f"- {key} is empty" in str(refused.value)
-
-
-PASSWORD = {"username": "u", "password": {"existingSecret": "s"}}
-CERTIFICATE = {"certificate": {"existingSecret": "s"}}
-REFUSED: list[tuple[str, Mapped, str]] = [
-    ("unknown key", {"procesor": {"replicas": 2}}, "'procesor' not allowed"),
-    ("unknown key below", {"processor": {"replica": 2}}, "'replica' not allowed"),
-    ("negative replicas", {"sink": {"replicas": -1}}, "/sink/replicas"),
-    ("no partitions", {"chain": {"partitions": 0}}, "/chain/partitions"),
-    ("password as a value", {"kafka": {"credentials": {"password": "x"}}}, "/kafka/credentials/password"),
-    ("SASL without a mechanism", {"kafka": {"securityProtocol": "SASL_SSL"}}, "kafka.saslMechanism is empty"),
-    (
-        "SASL without credentials",
-        {"kafka": {"securityProtocol": "SASL_SSL", "saslMechanism": "PLAIN"}},
-        "kafka.credentials needs username and password.existingSecret",
-    ),
-    (
-        "half of a role's own credentials",
-        {
-            "kafka": {"securityProtocol": "SASL_SSL", "saslMechanism": "PLAIN", "credentials": PASSWORD},
-            "verifier": {"kafkaCredentials": {"username": "verifier"}},
-        },
-        "verifier.kafkaCredentials needs username and password.existingSecret",
-    ),
-    ("a mechanism without SASL", {"kafka": {"saslMechanism": "PLAIN"}}, "kafka.saslMechanism is set"),
-    ("a password without SASL", {"kafka": {"credentials": PASSWORD}}, "would not use"),
-    (
-        "a certificate without TLS",
-        {"kafka": {"securityProtocol": "PLAINTEXT", "credentials": CERTIFICATE}},
-        "has a certificate that kafka.securityProtocol PLAINTEXT would not use",
-    ),
-    (
-        "an authority without TLS",
-        {"kafka": {"securityProtocol": "PLAINTEXT", "ca": {"existingSecret": "s"}}},
-        "kafka.ca.existingSecret is set",
-    ),
-]
-
-
-@pytest.mark.parametrize(("changes", "message"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
-def test_values_that_cannot_be_meant_are_refused(helm: Helm, changes: Mapped, message: str) -> None:
-    """Helm stops before anything is installed, and says which value is wrong."""
-    with pytest.raises(HelmRefusedError) as refused:
-        helm.template(merged(case_values("minimal"), changes))
-
-    assert message in str(refused.value)
-
-
-def test_the_notes_say_how_to_look(helm: Helm) -> None:
-    """After an installation a person reads the commands that show what runs, for the names of this release."""
-    notes = helm.notes(case_values("minimal"))
-
-    assert 'keeps the audit trail "audit.example.org/minimal"' in notes
-    assert f"kubectl --namespace {NAMESPACE} get pods" in notes
-    for role in WORKERS:
-        assert f"logs statefulset/{RELEASE}-sealstream-{role}" in notes
-    assert "/readyz" in notes
-
-
-@pytest.mark.parametrize(
-    ("changes", "remark"),
-    [
-        ({"processor": {"replicas": 13}}, "13 processors share 12 partitions"),
-        ({"kafka": {"securityProtocol": "PLAINTEXT"}}, "crosses the network unencrypted"),
-        ({"verifier": {"enabled": False}}, "no verifier runs in this release"),
-    ],
-    ids=["idle processors", "plain text", "no verifier"],
-)
-def test_the_notes_warn_of_what_is_allowed_but_unwise(helm: Helm, changes: dict[str, Any], remark: str) -> None:
-    """What is not wrong enough to refuse is said, and only where it applies."""
-    assert remark not in helm.notes(case_values("minimal"))
-    assert remark in helm.notes(merged(case_values("minimal"), changes))
 
 
 def test_the_chart_can_be_a_part_of_another(helm: Helm, tmp_path: Path) -> None:

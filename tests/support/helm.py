@@ -15,6 +15,8 @@ REPOSITORY = Path(__file__).parents[2]
 CHART = REPOSITORY / "deploy" / "helm" / "sealstream"
 # The chart's example values: each is a release that somebody could install.
 CASES = sorted(CHART.glob("ci/*-values.yaml"))
+CASE_NAMES = [case.stem.removesuffix("-values") for case in CASES]
+WORKERS = ("processor", "sink", "verifier")
 RELEASE = "audit"
 NAMESPACE = "trail"
 HELM_TIMEOUT_SECONDS = 60
@@ -56,6 +58,11 @@ def find_helm() -> Path | None:
 def load_yaml(path: Path) -> Mapped:
     """Read one YAML document whose top is a mapping."""
     return cast("Mapped", yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def case_values(name: str) -> Mapped:
+    """One of the chart's own example values."""
+    return load_yaml(CHART / "ci" / f"{name}-values.yaml")
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Mapped:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import jsonschema
 import pytest
 
+from sealstream.worker.settings import Settings
 from support.helm import CASES, CHART, REPOSITORY, Mapped, load_yaml, merged
 
 SCHEMA: Mapped = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
@@ -18,7 +19,23 @@ OPEN_ON_PURPOSE = ("properties", "global")
 # Their keys are the user's own, or Kubernetes'.
 FREE_MAPPINGS = {"podAnnotations", "nodeSelector", "labels"}
 # All their keys may be left out: the defaults show some of them, or say where all of them are shown.
-PARTIAL_MAPPINGS = {"kafkaCredentials", "requests", "limits"}
+PARTIAL_MAPPINGS = {"kafkaCredentials", "requests", "limits", "tuning"}
+
+# The values that become a setting as they are, and the setting.
+SETTINGS = {
+    "kafka.securityProtocol": "kafka_security_protocol",
+    "kafka.saslMechanism": "kafka_sasl_mechanism",
+    "chain.partitions": "partitions",
+    "chain.windowOffsets": "window_offsets",
+    "chain.windowSeconds": "window_seconds",
+    "tuning.batchRecordsMax": "batch_records_max",
+    "tuning.batchBytesMax": "batch_bytes_max",
+    "tuning.batchAgeSeconds": "batch_age_seconds",
+    "tuning.transactionTimeoutSeconds": "transaction_timeout_seconds",
+    "tuning.sessionTimeoutSeconds": "session_timeout_seconds",
+    "tuning.requestTimeoutSeconds": "request_timeout_seconds",
+    "logs.level": "log_level",
+}
 
 Path_ = tuple[str, ...]
 
@@ -159,6 +176,24 @@ def test_a_bad_value_is_refused_where_it_stands(key: str, value: object) -> None
 
     assert found
     assert all(message.startswith(f"$.{key.split('.', maxsplit=1)[0]}") for message in found)
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_the_chart_allows_what_sealstream_allows(key: str) -> None:
+    """A value has the limits of its setting, so that it is refused at installation and not in a crashing pod."""
+    group, name = key.split(".")
+    limits = ("minimum", "exclusiveMinimum", "maximum", "enum")
+    declared = SCHEMA["properties"][group]["properties"][name]
+    setting = Settings.model_json_schema()["properties"][SETTINGS[key]]
+
+    assert {limit: _comparable(declared[limit]) for limit in limits if limit in declared} == {
+        limit: _comparable(setting[limit]) for limit in limits if limit in setting
+    }
+
+
+def _comparable(limit: Any) -> Any:
+    """An enumeration counts as a set."""
+    return sorted(limit) if isinstance(limit, list) else limit
 
 
 def test_the_chart_has_the_version_of_the_project() -> None:

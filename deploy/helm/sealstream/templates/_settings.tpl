@@ -1,7 +1,12 @@
 {{/*
 The settings of Sealstream as environment variables. Secrets are never among them: they are files, and a variable
-ending in _FILE says where. Numbers go through int64, because Helm reads large ones from a file as 1e+06.
+ending in _FILE says where.
 */}}
+
+{{/* A number as digits: Helm reads a large one from a file as 1e+06. */}}
+{{- define "sealstream.number" -}}
+{{- if eq (float64 (int64 .)) (float64 .) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
+{{- end }}
 
 {{- define "sealstream.secretDirectory" -}}
 /run/secrets/sealstream
@@ -32,10 +37,20 @@ privateKeyKey: {{ dig "certificate" "privateKeyKey" "user.key" $chosen | quote }
   value: {{ int64 .Values.chain.windowOffsets | quote }}
 - name: SEALSTREAM_WINDOW_SECONDS
   value: {{ int64 .Values.chain.windowSeconds | quote }}
+- name: SEALSTREAM_OPERATORS
+  value: {{ .Values.chain.operators | quote }}
 - name: SEALSTREAM_TOPIC_PREFIX
   value: {{ .Values.topics.prefix | quote }}
 - name: SEALSTREAM_EPOCH
   value: {{ int64 .Values.topics.epoch | quote }}
+{{- with .Values.topics.replication }}
+- name: SEALSTREAM_REPLICATION
+  value: {{ int64 . | quote }}
+{{- end }}
+{{- range $name, $value := .Values.tuning }}
+- name: SEALSTREAM_{{ snakecase $name | upper }}
+  value: {{ include "sealstream.number" $value | quote }}
+{{- end }}
 - name: SEALSTREAM_LOG_LEVEL
   value: {{ .Values.logs.level | quote }}
 - name: SEALSTREAM_LOG_FORMAT

@@ -1,0 +1,96 @@
+"""What the chart refuses, what it warns of, and how it says so."""
+
+from typing import Any
+
+import pytest
+
+from support.helm import NAMESPACE, RELEASE, WORKERS, Helm, HelmRefusedError, Mapped, case_values, merged
+
+pytest_plugins = ("support.helm_fixtures",)
+
+
+def test_what_is_missing_is_said_at_once(helm: Helm) -> None:
+    """An installation without values names every one that is needed, in one message."""
+    with pytest.raises(HelmRefusedError) as refused:
+        helm.template({})
+
+    for key in (
+        "image.repository",
+        "instance",
+        "kafka.bootstrapServers",
+        "database.owner.existingSecret",
+        "database.writer.existingSecret",
+    ):
+        assert f"- {key} is empty" in str(refused.value)
+
+
+PASSWORD = {"username": "u", "password": {"existingSecret": "s"}}
+CERTIFICATE = {"certificate": {"existingSecret": "s"}}
+REFUSED: list[tuple[str, Mapped, str]] = [
+    ("unknown key", {"procesor": {"replicas": 2}}, "'procesor' not allowed"),
+    ("unknown key below", {"processor": {"replica": 2}}, "'replica' not allowed"),
+    ("negative replicas", {"sink": {"replicas": -1}}, "/sink/replicas"),
+    ("no partitions", {"chain": {"partitions": 0}}, "/chain/partitions"),
+    ("password as a value", {"kafka": {"credentials": {"password": "x"}}}, "/kafka/credentials/password"),
+    ("SASL without a mechanism", {"kafka": {"securityProtocol": "SASL_SSL"}}, "kafka.saslMechanism is empty"),
+    (
+        "SASL without credentials",
+        {"kafka": {"securityProtocol": "SASL_SSL", "saslMechanism": "PLAIN"}},
+        "kafka.credentials needs username and password.existingSecret",
+    ),
+    (
+        "half of a role's own credentials",
+        {
+            "kafka": {"securityProtocol": "SASL_SSL", "saslMechanism": "PLAIN", "credentials": PASSWORD},
+            "verifier": {"kafkaCredentials": {"username": "verifier"}},
+        },
+        "verifier.kafkaCredentials needs username and password.existingSecret",
+    ),
+    ("a mechanism without SASL", {"kafka": {"saslMechanism": "PLAIN"}}, "kafka.saslMechanism is set"),
+    ("a password without SASL", {"kafka": {"credentials": PASSWORD}}, "would not use"),
+    (
+        "a certificate without TLS",
+        {"kafka": {"securityProtocol": "PLAINTEXT", "credentials": CERTIFICATE}},
+        "has a certificate that kafka.securityProtocol PLAINTEXT would not use",
+    ),
+    (
+        "an authority without TLS",
+        {"kafka": {"securityProtocol": "PLAINTEXT", "ca": {"existingSecret": "s"}}},
+        "kafka.ca.existingSecret is set",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_values_that_cannot_be_meant_are_refused(helm: Helm, changes: Mapped, message: str) -> None:
+    """Helm stops before anything is installed, and says which value is wrong."""
+    with pytest.raises(HelmRefusedError) as refused:
+        helm.template(merged(case_values("minimal"), changes))
+
+    assert message in str(refused.value)
+
+
+def test_the_notes_say_how_to_look(helm: Helm) -> None:
+    """After an installation a person reads the commands that show what runs, for the names of this release."""
+    notes = helm.notes(case_values("minimal"))
+
+    assert 'keeps the audit trail "audit.example.org/minimal"' in notes
+    assert f"kubectl --namespace {NAMESPACE} get pods" in notes
+    for role in WORKERS:
+        assert f"logs statefulset/{RELEASE}-sealstream-{role}" in notes
+    assert "/readyz" in notes
+
+
+@pytest.mark.parametrize(
+    ("changes", "remark"),
+    [
+        ({"processor": {"replicas": 13}}, "13 processors share 12 partitions"),
+        ({"kafka": {"securityProtocol": "PLAINTEXT"}}, "crosses the network unencrypted"),
+        ({"verifier": {"enabled": False}}, "no verifier runs in this release"),
+    ],
+    ids=["idle processors", "plain text", "no verifier"],
+)
+def test_the_notes_warn_of_what_is_allowed_but_unwise(helm: Helm, changes: dict[str, Any], remark: str) -> None:
+    """What is not wrong enough to refuse is said, and only where it applies."""
+    assert remark not in helm.notes(case_values("minimal"))
+    assert remark in helm.notes(merged(case_values("minimal"), changes))
