@@ -28,12 +28,13 @@ PARTITION_CHAIN_PATTERN: Final = re.compile(rb"!partition-(0|[1-9][0-9]{0,9})")
 INSTANCE_PATTERN: Final = re.compile(r"[a-z0-9./-]{1,120}")
 
 _HEAD: Final = struct.Struct(">12sBBBB")  # label, suite, kind, reason, length of the tenant
-_MIDDLE: Final = struct.Struct(
-    ">Q32sQ16sIQQB"
-)  # seq, prev, received, topic_id, partition, offset, ref, length of the id
+# seq, prev, received, topic_id, partition, offset, ref, length of the id
+_MIDDLE: Final = struct.Struct(">Q32sQ16sIQQB")
 _TAIL: Final = struct.Struct(">I32s")  # length, payload
-_U32_MAX: Final = 2**32 - 1
-_U64_MAX: Final = 2**64 - 1
+# The fields are unsigned on the wire. What they hold is signed in Kafka, in Avro and in PostgreSQL: only a forger could
+# make an entry with a highest bit set, and nobody could store it.
+_INT32_MAX: Final = 2**31 - 1
+_INT64_MAX: Final = 2**63 - 1
 
 
 class Kind(IntEnum):
@@ -83,6 +84,11 @@ class GapReason(IntEnum):
     DELETED = 2
     TRUNCATED = 3
 
+
+PARTITION_CHAIN_REASONS: Final = frozenset({Quarantine.NO_KEY, Quarantine.TENANT_INVALID, Quarantine.PARTITION_WRONG})
+"""Reasons of records that belong to no tenant of their partition: they stand in the chain ``!partition-<n>``."""
+
+_NAMELESS_REASONS: Final = frozenset(Quarantine) - {Quarantine.TENANT_DIFFERS, Quarantine.TIMESTAMP_TYPE}
 
 _REASONS: Final[dict[Kind, frozenset[int]]] = {
     Kind.QUARANTINED: frozenset(Quarantine),
@@ -272,8 +278,8 @@ class Genesis:
         if not is_instance(self.instance):
             raise EntryInvalid(f"instance {self.instance!r} is not 1 to 120 of a-z0-9./-")
         numbers = (self.partitions, self.window_offsets, self.window_seconds)
-        if not all(0 < number <= _U32_MAX for number in numbers):
-            raise EntryInvalid(f"genesis has a number outside 1 to {_U32_MAX}: {numbers}")
+        if not all(0 < number <= _INT32_MAX for number in numbers):
+            raise EntryInvalid(f"genesis has a number outside 1 to {_INT32_MAX}: {numbers}")
         if self.operators != "none" and not re.fullmatch("[0-9a-f]{64}", self.operators):
             raise EntryInvalid("the operators' policy is neither a SHA-256 in hex nor 'none'")
         lines = (
@@ -315,7 +321,7 @@ def gap_payload(first: int, last: int) -> bytes:
     Raises:
         EntryInvalid: The range is empty or out of range.
     """
-    if not 0 <= first <= last <= _U64_MAX:
+    if not 0 <= first <= last <= _INT64_MAX:
         raise EntryInvalid(f"gap from offset {first} to {last} is no range")
     return f"first {first}\nlast {last}\n".encode()
 
@@ -333,18 +339,14 @@ def epoch_payload(genesis: Genesis, previous_topic_id: bytes) -> bytes:
 
 def _check(entry: Entry) -> None:
     """Refuse an entry whose fields are out of range or contradict each other."""
-    tenant, event_id = entry.tenant.encode(), entry.event_id.encode()
-    if TENANT_PATTERN.fullmatch(tenant) is None and PARTITION_CHAIN_PATTERN.fullmatch(tenant) is None:
-        raise EntryInvalid("entry has an invalid tenant")
-    if event_id and EVENT_ID_PATTERN.fullmatch(event_id) is None:
-        raise EntryInvalid("entry has an invalid event id")
+    _check_names(entry)
     for name, number, limit in (
-        ("seq", entry.seq, _U64_MAX),
-        ("received", entry.received, _U64_MAX),
-        ("offset", entry.offset, _U64_MAX),
-        ("ref", entry.ref, _U64_MAX),
-        ("partition", entry.partition, _U32_MAX),
-        ("length", entry.length, _U32_MAX),
+        ("seq", entry.seq, _INT64_MAX),
+        ("received", entry.received, _INT64_MAX),
+        ("offset", entry.offset, _INT64_MAX),
+        ("ref", entry.ref, _INT64_MAX),
+        ("partition", entry.partition, _INT32_MAX),
+        ("length", entry.length, _INT32_MAX),
     ):
         if not 0 <= number <= limit:
             raise EntryInvalid(f"entry has {name} {number}, outside 0 to {limit}")
@@ -356,10 +358,24 @@ def _check(entry: Entry) -> None:
         if len(value) != size:
             raise EntryInvalid(f"entry has {name} of {len(value)} bytes instead of {size}")
     _check_kind(entry)
+    _check_event_id(entry)
+
+
+def _check_names(entry: Entry) -> None:
+    """Refuse an entry in a chain that cannot exist, or cannot hold its kind and reason."""
+    apart = not is_tenant(entry.tenant)
+    if apart and entry.tenant != partition_chain(entry.partition):
+        raise EntryInvalid("entry has an invalid tenant")
+    if entry.event_id and not is_event_id(entry.event_id):
+        raise EntryInvalid("entry has an invalid event id")
+    if entry.kind in (Kind.GENESIS, Kind.EPOCH):
+        return
+    if apart != (entry.kind is Kind.GAP or entry.reason in PARTITION_CHAIN_REASONS):
+        raise EntryInvalid(f"entry of kind {entry.kind.name} and reason {entry.reason} stands in the wrong chain")
 
 
 def _check_kind(entry: Entry) -> None:
-    """Refuse an entry whose reason, ref, seq or id do not go with its kind."""
+    """Refuse an entry whose reason, seq or ref do not go with its kind."""
     allowed = _REASONS.get(entry.kind, frozenset({0}))
     if entry.reason not in allowed:
         raise EntryInvalid(f"entry of kind {entry.kind.name} has the reason {entry.reason}")
@@ -370,8 +386,18 @@ def _check_kind(entry: Entry) -> None:
     refers = entry.kind in (Kind.DUPLICATE, Kind.CONFLICT)
     if refers != (0 < entry.ref < entry.seq) or (not refers and entry.ref):
         raise EntryInvalid(f"entry of kind {entry.kind.name} at seq {entry.seq} has ref {entry.ref}")
-    identified = entry.kind in WINDOW_KINDS or entry.kind is Kind.DUPLICATE
-    if identified and not entry.event_id:
-        raise EntryInvalid(f"entry of kind {entry.kind.name} has no event id")
-    if entry.kind in SOURCELESS_KINDS and entry.event_id:
-        raise EntryInvalid(f"entry of kind {entry.kind.name} has an event id")
+    if entry.kind is Kind.QUARANTINED and entry.reason == Quarantine.TIMESTAMP_TYPE and entry.received:
+        raise EntryInvalid(f"entry says that it has no broker's time, and has received {entry.received}")
+
+
+def _check_event_id(entry: Entry) -> None:
+    """Refuse an entry that has an event id where its kind and reason allow none, or has none where they need one."""
+    if entry.kind is Kind.QUARANTINED:
+        needed = entry.reason == Quarantine.TIMESTAMP_TYPE
+        forbidden = entry.reason in _NAMELESS_REASONS
+    else:
+        needed = entry.kind not in SOURCELESS_KINDS
+        forbidden = not needed
+    if (needed and not entry.event_id) or (forbidden and entry.event_id):
+        word = "no" if needed else "an"
+        raise EntryInvalid(f"entry of kind {entry.kind.name} and reason {entry.reason} has {word} event id")
