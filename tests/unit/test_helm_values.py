@@ -193,7 +193,7 @@ def test_the_chart_allows_what_sealstream_allows(key: str) -> None:
 
 def _comparable(limit: Any) -> Any:
     """An enumeration counts as a set."""
-    return sorted(limit) if isinstance(limit, list) else limit
+    return sorted(cast("list[str]", limit)) if isinstance(limit, list) else limit
 
 
 def test_the_chart_has_the_version_of_the_project() -> None:
