@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ _FORMAT_HEAP_MEBIBYTES = 128
 _FORMAT_SECONDS_MAX = 60.0
 _METADATA_SECONDS = 2.0
 _CONNECT_SECONDS = 0.5
+_NO_GROUP = "sealstream-no-group"
 # A stop in order takes half a second; a broker that is busy with a full disk may need longer.
 _STOP_STEPS = ((signal.SIGTERM, 30.0),)
 
@@ -46,6 +48,9 @@ BROKER_SETTINGS: dict[str, str] = {
     "group.initial.rebalance.delay.ms": "0",
     # a dead worker's transaction is aborted soon after its timeout, not up to ten seconds later
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    # a killed broker may come back after four seconds, not nine: until then the controller takes it for a second one
+    "broker.session.timeout.ms": "4000",
+    "broker.heartbeat.interval.ms": "500",
     # a topic exists because somebody created it with the right settings
     "auto.create.topics.enable": "false",
     "delete.topic.enable": "true",
@@ -167,6 +172,10 @@ class KafkaServer:
                 return False
 
         self.server.wait_until(has_broker, logs=self._logs)
+        # Asking for a group makes the broker create the topic for group offsets. Otherwise the first consumer's joining
+        # does, and finds it not ready, and tries again three seconds later.
+        with contextlib.suppress(KafkaException, TimeoutError):  # it may well not be ready yet
+            client.describe_consumer_groups([_NO_GROUP])[_NO_GROUP].result(_METADATA_SECONDS)
 
 
 def _cluster_id() -> str:

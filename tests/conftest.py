@@ -1,0 +1,72 @@
+"""What any test may ask for: real servers, named after what they are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Generator
+from types import FrameType
+
+import pytest
+
+from sealstream.deploy.stack import LocalStack
+from support.providers import Served, fresh_database, private_stack, serve_database, serve_kafka, without_password
+
+_SERVED: pytest.StashKey[dict[str, Served]] = pytest.StashKey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a SIGTERM end the run as a Ctrl-C does, with every fixture's end, so that no server is left behind."""
+    config.stash[_SERVED] = {}
+    owner = os.getpid()
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a child that has not yet become another program
+            os._exit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which servers the tests ran against."""
+    for name, served in config.stash[_SERVED].items():
+        terminalreporter.write_line(f"{name}: {served.provider} at {without_password(served.address)}")
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(pytestconfig: pytest.Config) -> Generator[str]:
+    """Kafka's bootstrap servers; one Kafka for the whole run, so name topics and groups for your test."""
+    with serve_kafka() as served:
+        pytestconfig.stash[_SERVED]["Kafka"] = served
+        yield served.address
+
+
+@pytest.fixture(scope="session")
+def database_server(pytestconfig: pytest.Config) -> Generator[str]:
+    """The URL of PostgreSQL's superuser; one server for the whole run."""
+    with serve_database() as served:
+        pytestconfig.stash[_SERVED]["PostgreSQL"] = served
+        yield served.address
+
+
+@pytest.fixture
+def database_url(database_server: str) -> Generator[str]:
+    """The URL of an empty database of the test's own, as its superuser."""
+    with fresh_database(database_server) as url:
+        yield url
+
+
+@pytest.fixture
+def own_stack() -> Generator[Callable[..., LocalStack]]:
+    """Start embedded servers of the test's own, which it may stop, kill and start again.
+
+    Call it with the options ``kafka`` and ``database`` of `LocalStack`; they are ended and erased after the test.
+    """
+    with contextlib.ExitStack() as stacks:
+
+        def start(*, kafka: bool = True, database: bool = True) -> LocalStack:
+            return stacks.enter_context(private_stack(kafka=kafka, database=database))
+
+        yield start
