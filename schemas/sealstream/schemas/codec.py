@@ -12,12 +12,13 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import fastavro
+from fastavro.read import SchemaResolutionError
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from sealstream.schemas.errors import FrameInvalid, SchemaUnknown
@@ -33,8 +34,8 @@ from sealstream.schemas.event import (
     Target,
 )
 from sealstream.schemas.event_body import event_body
+from sealstream.schemas.writer_schema import Schema, parse_writer_schema
 
-Schema: TypeAlias = Any  # what fastavro makes of a schema's text: a dict with marks of its own
 Datum: TypeAlias = dict[str, Any]  # what fastavro writes and reads: untyped by nature
 
 CONFLUENT_MAGIC: Final = 0x00
@@ -105,52 +106,103 @@ SchemaById: TypeAlias = Callable[[int], Schema]
 class EventReader:
     """Decodes events in either framing.
 
+    Values and registries are not trusted: whatever the bytes say, decoding takes time and memory in proportion to their
+    number (at most about 100 bytes of memory a byte), and raises nothing but what stands below.
+
     Arguments:
-        schema_by_id: Finds a writer's schema in a registry by its id. Without one, values in Confluent framing
-            cannot be decoded (:class:`SchemaUnknown`): their bytes alone do not say how.
+        schema_by_id: Finds a writer's schema in a registry by its id, parsed; raises :class:`SchemaUnknown` if there is
+            none. Without it, values in Confluent framing cannot be decoded: their bytes alone do not say how.
         others: Parsed schemas besides the shipped one that single-object encoded values may be written with.
+
+    Raises:
+        SchemaUnknown: One of the others is a schema that :func:`parse_writer_schema` refuses.
     """
 
     def __init__(self, *, schema_by_id: SchemaById | None = None, others: tuple[Schema, ...] = ()) -> None:
         self._schema_by_id = schema_by_id
-        known = (schema("AuditEvent"), *others)
+        known = (schema("AuditEvent"), *(parse_writer_schema(other) for other in others))
         self._by_fingerprint = {fingerprint_of(parsed): parsed for parsed in known}
+        self._by_id: dict[int, Schema] = {}  # bounded by what the registry holds; an id never changes its schema
 
     def read(self, value: bytes) -> AuditEvent:
         """Return the event that a record's value holds.
 
         Raises:
-            FrameInvalid: The value has no known frame, or its body does not decode.
-            SchemaUnknown: The writer's schema cannot be found.
+            FrameInvalid: The value has no known frame, its prefix is malformed (:func:`read_prefix`), its body does not
+                decode, or its writer's schema puts something else in the prefix's place.
+            SchemaUnknown: The writer's schema cannot be found, or is refused (:func:`parse_writer_schema`).
         """
+        event_id, tenant, kind = read_prefix(value)
         writer, start = self._writer_schema(value)
-        buffer = io.BytesIO(value)
-        buffer.seek(start)
-        try:
-            datum = fastavro.schemaless_reader(  # pyright: ignore[reportUnknownMemberType]
-                buffer, writer, schema("AuditEvent")
-            )
-            if buffer.tell() != len(value):
-                raise FrameInvalid(f"value has {len(value) - buffer.tell()} bytes behind the event")
-            return event_from_datum(datum)  # type: ignore[arg-type]  # a record decodes to a dict
-        except (EOFError, ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
-            raise FrameInvalid(f"value does not decode as an AuditEvent: {type(error).__name__}") from error
+        event = event_from_datum(_decode_body(writer, schema("AuditEvent"), value, start))
+        if (event.id.encode(), event.tenant.encode(), event.kind) != (event_id, tenant, EVENT_KINDS[kind]):
+            raise FrameInvalid("value's schema does not begin with id, tenant, kind and salt")
+        return event
 
     def _writer_schema(self, value: bytes) -> tuple[Schema, int]:
         start = body_start(value)
         if value[0] != CONFLUENT_MAGIC:
-            try:
-                return self._by_fingerprint[value[2:10]], start
-            except KeyError:
-                raise SchemaUnknown(
-                    f"no schema has the fingerprint {value[2:10].hex()}", hint="read it with a newer version"
-                ) from None
+            return _by_fingerprint(self._by_fingerprint, value), start
         schema_id = _CONFLUENT.unpack_from(value)[1]
         if self._schema_by_id is None:
             raise SchemaUnknown(
                 f"value names schema {schema_id} of a registry, and none is configured", hint="set SEALSTREAM_REGISTRY"
             )
-        return self._schema_by_id(schema_id), start
+        if schema_id not in self._by_id:
+            self._by_id[schema_id] = parse_writer_schema(self._schema_by_id(schema_id))
+        return self._by_id[schema_id], start
+
+
+def decode(name: str, value: bytes) -> Datum:
+    """Return what a value in single-object encoding holds, written with the shipped schema of that name.
+
+    Raises:
+        FrameInvalid: The value has another frame, or its body does not decode.
+        SchemaUnknown: The value was written with another schema.
+    """
+    start = body_start(value)
+    if value[0] == CONFLUENT_MAGIC:
+        raise FrameInvalid(f"value is a {name} in Confluent framing, and those are in single-object encoding only")
+    writer = _by_fingerprint({schema_fingerprint(name): schema(name)}, value)
+    return _decode_body(writer, schema(name), value, start)
+
+
+def _by_fingerprint(known: Mapping[bytes, Schema], value: bytes) -> Schema:
+    try:
+        return known[value[2:10]]
+    except KeyError:
+        raise SchemaUnknown(
+            f"no schema has the fingerprint {value[2:10].hex()}", hint="read it with a newer version"
+        ) from None
+
+
+_DECODE_ERRORS: Final = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    SchemaResolutionError,
+    TypeError,
+    ValueError,
+)
+"""What fastavro raises where bytes are not what their schema says, or a schema cannot be read as another one."""
+
+
+def _decode_body(writer: Schema, reader: Schema, value: bytes, start: int) -> Datum:
+    """Return what the body of a value holds.
+
+    Raises:
+        FrameInvalid: The body does not decode, or bytes stand behind it.
+    """
+    buffer = io.BytesIO(value)
+    buffer.seek(start)
+    try:
+        datum = fastavro.schemaless_reader(buffer, writer, reader)  # pyright: ignore[reportUnknownMemberType]
+    except _DECODE_ERRORS as error:
+        raise FrameInvalid(f"value does not decode: {type(error).__name__}") from error
+    if buffer.tell() != len(value):
+        raise FrameInvalid(f"value has {len(value) - buffer.tell()} bytes behind its end")
+    return cast("Datum", datum)  # a record decodes to a dict
 
 
 def body_start(value: bytes) -> int:
@@ -246,11 +298,7 @@ def event_to_datum(event: AuditEvent) -> Datum:
 
 
 def event_from_datum(datum: Datum) -> AuditEvent:
-    """Return the event that a decoded dictionary stands for.
-
-    Raises:
-        KeyError, TypeError, ValueError: The dictionary is not one that the schema's reader makes.
-    """
+    """Return the event that a dictionary stands for, which was decoded with the shipped schema as the reader's."""
     return AuditEvent(
         id=datum["id"],
         tenant=datum["tenant"],

@@ -8,7 +8,7 @@
     ├── FormatError            bytes are not what their format says
     │   ├── EntryInvalid       an entry does not parse, or its fields cannot be packed
     │   ├── FrameInvalid       a value has no Avro frame that we know, or its prefix is malformed
-    │   └── SchemaUnknown      the writer's schema of a value cannot be found
+    │   └── SchemaUnknown      the writer's schema of a value cannot be found, or is unsafe to use
     ├── DeliveryError          an event did not reach Kafka, as far as the sender knows
     │   └── QueueFull          the sender holds as many events as it may
     ├── ClientUnusable         an audit log is used after its close, or in a forked process
@@ -75,7 +75,7 @@ class FrameInvalid(FormatError):
 
 
 class SchemaUnknown(FormatError):
-    """The schema that a value was written with cannot be found, so it cannot be decoded."""
+    """The schema that a value was written with cannot be found, or is none to decode with; the value may be sound."""
 
 
 class DeliveryError(SealstreamError):

@@ -6,10 +6,14 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from sealstream.schemas.codec import encode_body, frame_single_object
+from sealstream.schemas.codec import Datum, decode, encode_body, frame_single_object
+from sealstream.schemas.errors import FrameInvalid
 from sealstream.schemas.event import now
+
+_ID_LABEL: Final = "sealstream/violation1"
+_ID_CHARACTERS: Final = 32
 
 
 class ViolationType(StrEnum):
@@ -20,7 +24,7 @@ class ViolationType(StrEnum):
     GAP = "gap"
     """Entries or source records are missing between two that are there."""
     FORK = "fork"
-    """Two different entries claim the same place."""
+    """Two entries claim the same place: two histories, or one entry written twice."""
     REORDERED = "reordered"
     """Entries are all there, but not in their order."""
     ROLLBACK = "rollback"
@@ -78,12 +82,22 @@ class Violation:
 
     @property
     def id(self) -> str:
-        """The same finding has the same id, however often and by whichever run it is reported."""
-        place = (self.instance, self.type, self.tenant, self.seq, self.partition, self.offset, self.topic_id.hex())
-        return hashlib.sha256(repr((*(str(part) for part in place), self.found)).encode()).hexdigest()[:32]
+        """The same finding has the same id, however often and by whichever run it is reported (``SPEC.md``)."""
+        lines = (
+            _ID_LABEL,
+            self.instance,
+            self.type.value,
+            self.tenant,
+            "" if self.seq is None else str(self.seq),
+            self.topic_id.hex(),
+            str(self.partition),
+            "" if self.offset is None else str(self.offset),
+            self.found,
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:_ID_CHARACTERS]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the violation as plain values, for JSON and for Avro."""
+        """Return the violation as plain values, for JSON; the time is in ISO 8601."""
         return {
             "id": self.id,
             "instance": self.instance,
@@ -97,9 +111,37 @@ class Violation:
             "message": self.message,
             "expected": self.expected,
             "found": self.found,
-            "detected_at": self.detected_at,
+            "detected_at": self.detected_at.isoformat(),
         }
 
     def encode(self) -> bytes:
         """Return the violation as the value of a record on audit.violations (single-object encoding)."""
-        return frame_single_object("Violation", encode_body("Violation", self.to_dict()))
+        datum = self.to_dict() | {"detected_at": self.detected_at}
+        return frame_single_object("Violation", encode_body("Violation", datum))
+
+    @classmethod
+    def decode(cls, value: bytes) -> Violation:
+        """Return the violation that a record of audit.violations holds, the inverse of :meth:`encode`.
+
+        Raises:
+            FrameInvalid: The value is no violation.
+            SchemaUnknown: It was written with another schema than the shipped one.
+        """
+        datum: Datum = decode("Violation", value)
+        try:
+            return cls(
+                type=ViolationType(datum["type"]),
+                tenant=datum["tenant"],
+                message=datum["message"],
+                seq=datum["seq"],
+                partition=datum["partition"],
+                offset=datum["offset"],
+                topic_id=bytes.fromhex(datum["topic_id"]),
+                instance=datum["instance"],
+                expected=datum["expected"],
+                found=datum["found"],
+                severity=Severity(datum["severity"]),
+                detected_at=datum["detected_at"],
+            )
+        except ValueError as error:
+            raise FrameInvalid(f"value does not decode as a Violation: {error}") from error
