@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.workers import Worker, wait_for
 
 ROOT = Path(__file__).parents[2]

@@ -182,7 +182,7 @@ def test_a_source_with_client_times_is_quarantined(make_pipeline: MakePipeline) 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_sigterm_ends_a_worker_in_time_and_sigkill_loses_nothing(make_pipeline: MakePipeline, role: str) -> None:
-    """Under load a worker that is told to stop does so within 10 s with exit code 0; one that is killed loses nothing."""
+    """Under load a worker that is told to stop obeys within 10 s with exit code 0; one that is killed loses nothing."""
     pipeline = make_pipeline()
     workers = {name: pipeline.start(name) for name in ROLES}
     _load(pipeline, "first", 5000)
@@ -201,7 +201,7 @@ def test_sigterm_ends_a_worker_in_time_and_sigkill_loses_nothing(make_pipeline: 
 
 
 def test_a_wrong_partition_count_stops_the_processor(make_pipeline: MakePipeline) -> None:
-    """A processor that is set up for another number of partitions ends with an error that says so, and writes nothing."""
+    """A processor set up for another number of partitions ends with an error that says so, and writes nothing."""
     pipeline = make_pipeline(store=False)
     _load(pipeline, "e", 10)
     worker = pipeline.start("processor", partitions=8)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from sealstream.kafka.admin import TopicAdmin
 from sealstream.kafka.client import KafkaConnection
@@ -63,6 +65,21 @@ class Worker:
         """Return the worker's log lines, parsed."""
         lines = (line for line in self.log().splitlines() if line.startswith("{"))
         return [json.loads(line) for line in lines]
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Ask the worker's web port and return status and body; the port is the one that the worker logged."""
+        wait_for(
+            lambda: self._web_port() is not None or self.process.poll() is not None, timeout_seconds=30, what="web"
+        )
+        try:
+            with urlopen(f"http://127.0.0.1:{self._web_port()}{path}", timeout=5) as answer:  # loopback
+                return answer.status, answer.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+
+    def _web_port(self) -> int | None:
+        ports = [event["port"] for event in self.events() if event.get("event") == "web listening"]
+        return int(str(ports[-1])) if ports else None
 
     def terminate(self, *, timeout_seconds: float = 10.0) -> int:
         """Stop the worker as an operator does and return its exit code; it must obey in time."""
