@@ -1,0 +1,302 @@
+"""The sender: the core under a lock, a transport, and the thread that waits for Kafka's answers."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeAlias, TypeVar
+
+from sealstream.producers.core import Core, Stats
+from sealstream.producers.options import ProducerOptions
+from sealstream.producers.receipt import Delivery, Published
+from sealstream.producers.record import Record
+from sealstream.producers.transport import KafkaTransport, Settled, Transport
+from sealstream.schemas.errors import ClientUnusable, DeliveryError, EventInvalid, QueueFull
+from sealstream.schemas.event import AuditEvent
+
+OnError: TypeAlias = Callable[[Delivery, DeliveryError], object]
+TransportFactory: TypeAlias = Callable[[ProducerOptions, Settled], Transport]
+
+_D = TypeVar("_D", bound=Delivery)
+
+_POLL_SECONDS: Final = 0.1
+"""How long the thread waits for answers before it looks whether to end."""
+_ABANDON_SECONDS: Final = 5.0
+"""How long close() waits, after its time, for given-up events to be reported as failed, and for the thread to end."""
+
+
+class Sender:
+    """Sends events in order, and tells what became of them.
+
+    It starts with the first event, so that a log made before a server forks its workers is each worker's own.
+
+    Arguments:
+        options: The audit log's options.
+        on_error: Called on the sender's thread for each event that was not published.
+        transport: Makes the way to Kafka.
+    """
+
+    def __init__(
+        self, options: ProducerOptions, on_error: OnError | None, transport: TransportFactory = KafkaTransport
+    ) -> None:
+        self._options = options
+        self._on_error = on_error
+        self._transport_factory = transport
+        # Reentrant: a signal handler or a finalizer may log while this very thread is in log().
+        self._lock = threading.RLock()
+        # Under the lock: everything below but the thread's stop sign.
+        self._changed = threading.Condition(self._lock)
+        self._waiting = 0
+        self._core = Core(options, epoch=time.time_ns() // 1_000_000)
+        self._transport: Transport | None = None
+        self._pid: int | None = None
+        self._closed = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sealstream-sender", daemon=True)
+
+    def start(self) -> None:
+        """Open the way to Kafka, unless it is open. Nothing is waited for.
+
+        Raises:
+            ClientUnusable: The log is closed.
+            ConfigError: Kafka's client refuses the options.
+        """
+        self._check_process()
+        with self._lock:
+            self._started()
+
+    def submit(self, event: AuditEvent, receipt: type[_D]) -> _D:
+        """Make the event's bytes and hand them over.
+
+        Raises:
+            EventInvalid: The event breaks the model or is too large.
+            QueueFull: There is no room, and the policy is ``raise``.
+            ClientUnusable: The log is closed, or belongs to another process.
+        """
+        self._check_process()
+        event.check()
+        return self._send(partial(self._core.record_of, event), receipt)
+
+    def resend(self, delivery: _D) -> _D:
+        """Hand over the very bytes of an event that failed.
+
+        Raises:
+            EventInvalid: The event did not fail, or it was never sent.
+            QueueFull, ClientUnusable: As :meth:`submit`.
+        """
+        self._check_process()
+        record = delivery.failed_record
+        if record is None:
+            raise EventInvalid(
+                "receipt", "is of no event that was sent and failed", hint="log an event that found no room again"
+            )
+        return self._send(lambda: record, type(delivery))
+
+    def flush(self, timeout_seconds: float) -> int:
+        """Wait until nothing is outstanding, and return how many events still are when the time is over.
+
+        Raises:
+            DeliveryError: Events failed since the last flush.
+            ClientUnusable: The log is closed, or belongs to another process, or this is the sender's own thread.
+        """
+        self._check_process()
+        self._check_thread("flush()")
+        with self._lock:
+            self._check_open()
+            self._wait(self._nothing_outstanding, timeout_seconds)
+            self._raise_unreported()
+            return self._core.outstanding_events
+
+    def close(self, timeout_seconds: float) -> None:
+        """Wait until nothing is outstanding, give up what still is when the time is over, and end.
+
+        Raises:
+            DeliveryError: Events failed since the last flush, or were given up.
+            ClientUnusable: This is the sender's own thread.
+        """
+        if self._is_foreign():
+            return  # nothing of it belongs to this process
+        self._check_thread("close()")
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()  # whoever waits for room must not wait any more
+            transport = self._transport
+            if transport is None:
+                return
+            if not self._wait(self._nothing_outstanding, timeout_seconds):
+                transport.abandon()
+                self._wait(self._nothing_outstanding, _ABANDON_SECONDS)
+        self._stop.set()
+        self._thread.join(_ABANDON_SECONDS)
+        atexit.unregister(self._close_at_exit)
+        with self._lock:
+            self._transport = None
+            self._raise_unreported()
+
+    @property
+    def stats(self) -> Stats:
+        """The books as they stand."""
+        if self._is_foreign():
+            return Stats()
+        with self._lock:
+            return self._core.stats()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was started in this process and not closed."""
+        return self._transport is not None and not self._closed and not self._is_foreign()
+
+    def _send(self, make: Callable[[], Record], receipt: type[_D]) -> _D:
+        with self._lock:
+            transport = self._started()
+            record, full = self._wait_for_room(make)
+            delivery = receipt(record)
+            failure = self._refuse(full) if full is not None else self._hand_over(transport, record, delivery)
+            if failure is not None:
+                delivery.settle(failure)
+        if failure is not None:
+            self._tell(delivery)
+        return delivery
+
+    def _hand_over(self, transport: Transport, record: Record, delivery: Delivery) -> DeliveryError | None:
+        """Give a record to the transport; return why it did not take it: the caller learns it from the receipt."""
+        self._core.take(record.size_bytes)
+        try:
+            transport.send(record, delivery)
+        except DeliveryError as error:
+            self._core.withdraw(record)
+            self._core.settle(record.size_bytes, error)
+            return error
+        return None
+
+    def _refuse(self, full: QueueFull) -> QueueFull:
+        if self._options.when_full == "raise":
+            raise full
+        self._core.drop(full)
+        return full
+
+    def _wait_for_room(self, make: Callable[[], Record]) -> tuple[Record, QueueFull | None]:
+        """Make a record and wait, as the policy says, until it fits; return it with the error if it does not."""
+        record = make()
+        if self._core.has_room(record):
+            return record, None
+        deadline = time.monotonic() + (self._options.timeout_seconds if self._may_wait() else 0)
+        while not self._core.has_room(record):
+            self._core.withdraw(record)
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return record, self._queue_full(record)
+            self._sleep(remaining)
+            self._check_open()
+            record = make()  # others may have sent meanwhile, and the count have moved on
+        return record, None
+
+    def _may_wait(self) -> bool:
+        """Return whether waiting helps: on the sender's own thread it would wait for itself."""
+        return self._options.when_full == "block" and threading.current_thread() is not self._thread
+
+    def _queue_full(self, record: Record) -> QueueFull:
+        outstanding = self._core.stats()
+        return QueueFull(
+            f"event {record.tenant}/{record.event_id}: {outstanding.outstanding_events} events of "
+            f"{outstanding.outstanding_bytes} bytes are outstanding",
+            hint="Kafka is slow or away; raise queue_events_max or queue_bytes_max, or log less",
+        )
+
+    def _started(self) -> Transport:
+        self._check_open()
+        if self._transport is None:
+            self._transport = self._transport_factory(self._options, self._settled)
+            self._pid = os.getpid()
+            self._thread.start()
+            atexit.register(self._close_at_exit)
+        return self._transport
+
+    def _settled(self, delivery: Delivery, outcome: Published | DeliveryError, record: Record | None) -> None:
+        """Take an outcome from the transport; called on the sender's thread."""
+        with self._lock:
+            delivery.settle(outcome, record)
+            self._core.settle(delivery.size_bytes, delivery.error)
+            if self._waiting:
+                self._changed.notify_all()
+        self._tell(delivery)
+
+    def _tell(self, delivery: Delivery) -> None:
+        """Wake whoever waits for an event, and call ``on_error`` if it failed."""
+        delivery.wake()
+        if delivery.error is None or self._on_error is None:
+            return
+        try:
+            self._on_error(delivery, delivery.error)
+        except Exception as error:  # noqa: BLE001  # the application's code: its errors must not end the delivery
+            _report(error)
+
+    def _run(self) -> None:
+        transport = self._transport
+        assert transport is not None
+        while not self._stop.is_set():
+            try:
+                transport.poll(_POLL_SECONDS)
+            except Exception as error:  # noqa: BLE001  # from a log handler, say: the outcomes behind it must be served
+                _report(error)
+
+    def _close_at_exit(self) -> None:
+        """Close a log that its owner forgot. What a crash or a signal's default action ends is not seen here."""
+        self.close(self._options.close_timeout_seconds)
+
+    def _wait(self, condition: Callable[[], bool], timeout_seconds: float) -> bool:
+        """Wait for a condition under the lock, for at most so long."""
+        deadline = time.monotonic() + timeout_seconds
+        while not condition():
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return False
+            self._sleep(remaining)
+        return True
+
+    def _sleep(self, timeout_seconds: float) -> None:
+        self._waiting += 1
+        try:
+            self._changed.wait(timeout_seconds)
+        finally:
+            self._waiting -= 1
+
+    def _nothing_outstanding(self) -> bool:
+        return self._core.outstanding_events == 0
+
+    def _raise_unreported(self) -> None:
+        error = self._core.unreported()
+        if error is not None:
+            raise error
+
+    def _is_foreign(self) -> bool:
+        return self._pid is not None and self._pid != os.getpid()
+
+    def _check_process(self) -> None:
+        if self._is_foreign():
+            raise ClientUnusable(
+                f"this audit log was started in process {self._pid}, and this is process {os.getpid()}",
+                hint="make one in each process, or let the first event come after the fork",
+            )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientUnusable("this audit log is closed", hint="make another one")
+
+    def _check_thread(self, call: str) -> None:
+        if threading.current_thread() is self._thread:
+            raise ClientUnusable(
+                f"{call} was called from on_error, and would wait for itself", hint="call it elsewhere"
+            )
+
+
+def _report(error: Exception) -> None:
+    """Show an error that has no caller where Python shows the errors of threads."""
+    thread = threading.current_thread()
+    threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread)))

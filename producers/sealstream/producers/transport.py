@@ -1,0 +1,154 @@
+"""The way to Kafka: one idempotent producer of librdkafka."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol, TypeAlias
+from weakref import WeakSet
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from sealstream.kafka.client import PARTITIONER, ClientConfig
+from sealstream.kafka.topics import EVENT_BYTES_MAX
+from sealstream.producers.delivery_errors import connection_failure, delivery_error
+from sealstream.producers.headers import Header
+from sealstream.producers.options import ProducerOptions
+from sealstream.producers.receipt import Delivery, Published
+from sealstream.producers.record import Record
+from sealstream.schemas.errors import ConfigError, DeliveryError
+
+_logger = logging.getLogger(__name__)
+
+Settled: TypeAlias = Callable[[Delivery, Published | DeliveryError, Record | None], None]
+"""Called once for every record sent, from within :meth:`Transport.poll`; with the record itself if it failed."""
+
+_KBYTES_MAX: Final = 2_147_483_647  # librdkafka's largest: the bounds are the core's
+
+
+class Transport(Protocol):
+    """What the sender needs of Kafka; a test may stand in for it."""
+
+    def send(self, record: Record, delivery: Delivery) -> None:
+        """Hand a record over without waiting; ``settled`` is called later, from :meth:`poll`.
+
+        Raises:
+            DeliveryError: It was not taken.
+        """
+        ...
+
+    def poll(self, timeout_seconds: float) -> None:
+        """Wait for outcomes for at most so long, and report them."""
+        ...
+
+    def abandon(self) -> None:
+        """Give up everything that was sent and has no outcome; :meth:`poll` then reports it as failed."""
+        ...
+
+
+class KafkaTransport:
+    """One producer of librdkafka, which batches, retries and keeps the order per partition.
+
+    Arguments:
+        options: The audit log's options.
+        settled: Called with each record's outcome.
+
+    Raises:
+        ConfigError: librdkafka refuses the options.
+    """
+
+    def __init__(self, options: ProducerOptions, settled: Settled) -> None:
+        self._topic = options.topics.events
+        self._timeout_seconds = options.delivery_timeout_seconds
+        self._settled = settled
+        self._connection_failure = ""
+        callbacks = {"error_cb": self._connection_failed, "logger": _logger}
+        try:
+            self._producer = Producer(producer_config(options) | callbacks)
+        except (KafkaException, ValueError) as error:
+            raise ConfigError(f"Kafka's client refuses the options: {error}") from error
+        _alive.add(self)
+
+    def send(self, record: Record, delivery: Delivery) -> None:
+        """Hand a record to librdkafka, which copies it."""
+        try:
+            self._producer.produce(
+                self._topic,
+                record.value,
+                record.tenant,
+                headers=record.headers,
+                on_delivery=partial(self._reported, delivery),
+            )
+        except KafkaException as error:
+            raise self._error(error.args[0], record.tenant, record.event_id) from error
+        except BufferError as error:
+            raise self._error(KafkaError(KafkaError._QUEUE_FULL), record.tenant, record.event_id) from error
+
+    def poll(self, timeout_seconds: float) -> None:
+        """Serve delivery reports, connection errors and log lines."""
+        self._producer.poll(timeout_seconds)
+
+    def abandon(self) -> None:
+        """Purge librdkafka's queues. What was in flight may have been written nevertheless."""
+        self._producer.purge(blocking=False)
+
+    def keep_for_ever(self) -> None:
+        """Keep the producer from ever being freed in a forked process.
+
+        Freeing it waits for threads of librdkafka that a fork does not copy: the process would hang at its end.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
+
+    def _reported(self, delivery: Delivery, error: KafkaError | None, message: Message) -> None:
+        """Hand on librdkafka's report of one message."""
+        if error is None:
+            partition, offset = message.partition(), message.offset()
+            self._settled(delivery, Published(partition or 0, offset or 0), None)
+            return
+        record = Record(delivery.tenant, delivery.id, message.value() or b"", delivery.digest, _headers(message))
+        self._settled(delivery, self._error(error, delivery.tenant, delivery.id), record)
+
+    def _error(self, error: KafkaError, tenant: str, event_id: str) -> DeliveryError:
+        where = f"event {tenant}/{event_id} to topic {self._topic}"
+        return delivery_error(error, where, self._timeout_seconds, self._connection_failure)
+
+    def _connection_failed(self, error: KafkaError) -> None:
+        """Remember why Kafka could not be reached: a delivery that times out does not say it."""
+        self._connection_failure = connection_failure(error)
+
+
+def producer_config(options: ProducerOptions) -> ClientConfig:
+    """Return librdkafka's settings for an audit log."""
+    client_id = options.producer_id or "sealstream-producer"
+    return options.kafka.config(client_id) | {
+        "enable.idempotence": True,
+        "acks": "all",
+        "partitioner": PARTITIONER,
+        # Uncompressed, as librdkafka counts it: what it sends always fits the topic, however badly it compresses.
+        "message.max.bytes": EVENT_BYTES_MAX,
+        "compression.type": options.compression,
+        "linger.ms": options.linger_seconds * 1000,
+        "delivery.timeout.ms": int(options.delivery_timeout_seconds * 1000),
+        # The core bounds what is outstanding, by events and by bytes, so librdkafka need not.
+        "queue.buffering.max.messages": 0,
+        "queue.buffering.max.kbytes": _KBYTES_MAX,
+    }
+
+
+def _headers(message: Message) -> list[Header]:
+    headers = message.headers() or []
+    return list(headers.items()) if isinstance(headers, dict) else list(headers)
+
+
+_alive: Final[WeakSet[KafkaTransport]] = WeakSet()
+
+
+def _keep_inherited_producers() -> None:
+    for transport in _alive:
+        transport.keep_for_ever()
+
+
+os.register_at_fork(after_in_child=_keep_inherited_producers)
