@@ -17,8 +17,10 @@
     │   ├── OffsetsExpired     heads exist, but the group's committed offsets do not
     │   ├── HeadsDiffer        committed offsets and heads do not agree
     │   ├── InstanceDiffers    partition count, topic UUID or window are not those of the genesis
-    │   └── WriterConflict     another writer advanced the same position
+    │   ├── WriterConflict     another writer advanced the same position
+    │   └── SealInvalid        a record on audit.chained is not what its seal says
     ├── StoreError             the store cannot be used, or refuses
+    │   └── StoreDamaged       a stored row does not hold together (names tenant and seq)
     └── Unreachable            Kafka or PostgreSQL does not answer within the time given
 
 Each carries a message (what, and where) and a ``hint`` (what to do about it).
@@ -128,8 +130,28 @@ class WriterConflict(UnsafeState):
     """Another writer advanced the position that this writer held."""
 
 
+class SealInvalid(UnsafeState):
+    """A record on audit.chained is not what its seal says, though nobody but the processor may write there."""
+
+
 class StoreError(SealstreamError):
     """The store cannot be used, or refuses what was asked."""
+
+
+class StoreDamaged(StoreError):
+    """A stored row does not hold together: its columns, its hash or its payload are not those of its entry.
+
+    Arguments:
+        tenant: The chain.
+        seq: The place in it.
+        message: What is wrong.
+        hint: What to do about it.
+    """
+
+    def __init__(self, tenant: str, seq: int, message: str, *, hint: str = "") -> None:
+        super().__init__(f"tenant {tenant} seq {seq}: {message}", hint=hint)
+        self.tenant = tenant
+        self.seq = seq
 
 
 class Unreachable(SealstreamError):
