@@ -29,7 +29,7 @@ from sealstream.deploy.stack.waiting import Wait
 MAVEN_VARIABLE = "SEALSTREAM_MAVEN_URL"
 _AT_ONCE = 6
 _ATTEMPTS_MAX = 3
-_RETRY_SECONDS = 1.0
+_RETRY_SECONDS = 0.5
 _READ_TIMEOUT_SECONDS = 20
 _DOWNLOAD_SECONDS_MAX = 900.0
 _REPORT_SECONDS = 1.0
@@ -174,7 +174,7 @@ class _Download:
     def _failed(self, pin: Pin, reason: str) -> StackError:
         return StackError(
             f"cannot download {pin.coordinate} for {self._what}: {reason}",
-            hint=f"check the network and HTTPS_PROXY, set {MAVEN_VARIABLE} to a mirror of Maven Central, "
+            hint=f"check the network, HTTPS_PROXY and REQUESTS_CA_BUNDLE, set {MAVEN_VARIABLE} to a mirror of Maven Central, "
             "or use servers that you have with SEALSTREAM_KAFKA and SEALSTREAM_DATABASE",
         )
 
