@@ -1,0 +1,1 @@
+"""Independent verification: recomputes every entry from the source and from the store, with rules of its own."""

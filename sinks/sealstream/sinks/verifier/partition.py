@@ -1,0 +1,325 @@
+"""One partition of audit.chained, checked record by record against what the rules demand of the source. Pure.
+
+The common case is three comparisons of bytes. Where they fail, the question is which of three things happened: another
+record stands in the place of the demanded one, the demanded one is missing, or one too many is there. Behind that the
+checks find their footing again, so that one wrong record is one violation.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from sealstream.schemas.entry import PUBLISHED_KINDS, ZERO_HASH, Entry, Genesis, Kind, entry_hash, payload_digest
+from sealstream.schemas.errors import EntryInvalid, InstanceDiffers
+from sealstream.schemas.violation import Severity, Violation, ViolationType
+from sealstream.sinks.verifier.ahead import Ahead, More
+from sealstream.sinks.verifier.diagnosis import Finding, claim_of, extra, instead
+from sealstream.sinks.verifier.records import (
+    OPEN_VIOLATIONS_MAX,
+    Chain,
+    ChainedRecord,
+    Demand,
+    Head,
+    Outcome,
+    Source,
+)
+from sealstream.sinks.verifier.rules import Rules, Verdict
+
+RECENT_ENTRIES: Final = 65_536
+"""How many entries back a second copy of an entry is told from a forked one."""
+DELAYED_ENTRIES_MAX: Final = 1_000
+"""How many entries that stand behind their place are waited for; they are found by their hash."""
+
+
+class PartitionVerifier:
+    """Checks audit.chained of one partition; knows every chain of it, and the duplicate window.
+
+    Arguments:
+        rules: The rules for this partition, their window filled as far as the verifier has come.
+        genesis: What the instance's chains pin.
+        source: The partition of audit.events, at ``source_position``.
+        chains: The chains as far as they were verified, by name.
+        source_position: The first source offset whose entries have not all been verified.
+        delayed: Hashes of entries that were reported to stand behind their place and have not come yet.
+        recent: Hashes of the entries verified last, oldest first.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        genesis: Genesis,
+        source: Source,
+        *,
+        chains: dict[bytes, Chain] | None = None,
+        source_position: int = 0,
+        delayed: Iterable[bytes] = (),
+        recent: Iterable[bytes] = (),
+    ) -> None:
+        self.rules = rules
+        self.chains: dict[bytes, Chain] = {} if chains is None else chains
+        self.source_position = source_position
+        self.delayed: dict[bytes, None] = dict.fromkeys(delayed)
+        self._genesis = genesis
+        self._source = source
+        self._demands: deque[Demand] = deque()
+        self._recent: deque[bytes] = deque(recent, RECENT_ENTRIES)
+        self._clock_ahead = False
+
+    def check(self, records: Sequence[ChainedRecord], more: More, *, latest: int) -> Outcome:
+        """Check the next records of the partition.
+
+        Arguments:
+            records: The records, in the order of the log.
+            more: Reads what follows them, where a doubt needs more to be decided.
+            latest: The latest time received that is possible, in microseconds since the Unix epoch.
+
+        Returns:
+            What to publish, and what is wrong. This object has moved on behind it: if that is not committed, the
+            object must be thrown away.
+
+        Raises:
+            InstanceDiffers: The first genesis ever met pins something else than this verifier is set up for.
+        """
+        outcome = Outcome()
+        ahead = Ahead(records, more)
+        while (record := ahead.current()) is not None:
+            demand = self._demand(record)
+            if demand is not None and demand.met_by(record):
+                self._accept(record, demand, outcome)
+                if demand.verdict.received > latest or self._clock_ahead:
+                    self._check_clock(demand, latest, outcome)
+                ahead.take()
+                outcome.records += 1
+            elif self._disagree(record, demand, ahead, outcome):
+                ahead.take()
+                outcome.records += 1
+        return outcome
+
+    def _demand(self, record: ChainedRecord) -> Demand | None:
+        """Return what must stand next, if the source has anything to stand for."""
+        if not self._demands:
+            source = self._source.ready()
+            if source is None:
+                claim = claim_of(record)
+                source = self._source.wait(-1 if claim is None else claim.offset)
+                if source is None:
+                    return None
+            verdict = self.rules.judge(source)
+            chain = self.chains.get(verdict.chain)
+            if chain is None:
+                chain = self.chains[verdict.chain] = Chain(verdict.chain)
+            self._demands.extend(self._demands_of(chain, verdict, chain.head))
+        return self._demands[0]
+
+    def _demands_of(self, chain: Chain, verdict: Verdict, head: Head) -> list[Demand]:
+        """Return the records that must stand for a source record if its chain goes on at a head."""
+        demands: list[Demand] = []
+        seq, prev = head
+        if seq == 0:
+            entry = self.rules.genesis(verdict)
+            prev = entry_hash(entry)
+            demands.append(Demand(chain, verdict, True, 0, ZERO_HASH, entry, prev, self.rules.genesis_value))
+            seq = 1
+        entry = self.rules.entry(verdict, seq, prev)
+        demands.append(Demand(chain, verdict, False, seq, prev, entry, entry_hash(entry), verdict.value))
+        return demands
+
+    def _accept(self, record: ChainedRecord, demand: Demand, outcome: Outcome) -> None:
+        self._pass(demand, outcome)
+        chain = demand.chain
+        chain.other = None
+        chain.missing = False
+        outcome.kinds[demand.kind] += 1
+        if demand.kind in PUBLISHED_KINDS and not chain.open:
+            outcome.published.append((record, demand))
+
+    def _pass(self, demand: Demand, outcome: Outcome) -> None:
+        """Move on behind the first demand, as if it had been met."""
+        self._demands.popleft()
+        demand.chain.head = Head(demand.seq + 1, demand.digest)
+        outcome.touched[demand.chain.name] = demand.chain
+        self._recent.append(demand.digest)
+        if not demand.genesis:
+            self.rules.settle(demand.verdict, demand.seq)
+            self.source_position = demand.verdict.offset + 1
+
+    # -- where the log and the rules disagree --------------------------------------------------------------------------
+
+    def _disagree(self, record: ChainedRecord, demand: Demand | None, ahead: Ahead, outcome: Outcome) -> bool:
+        """Decide what is wrong, and return whether the record is dealt with; otherwise it is to be checked again."""
+        digest = entry_hash(record.entry or b"")
+        if digest in self.delayed:  # was reported when it was not at its place
+            del self.delayed[digest]
+            return True
+        if demand is not None and demand.chain.other is not None and self._follow_other(record, demand, outcome):
+            return False
+        claim = claim_of(record)
+        if demand is None:
+            self._extra(record, claim, digest, outcome)
+            return True
+        if record.entry == demand.entry:
+            self._instead(record, claim, demand, outcome)
+            return True
+        if self._is_ahead(claim, demand):
+            self._missing(demand, late=ahead.holds(demand.entry), outcome=outcome)
+            return False
+        if not ahead.holds(demand.entry) and (_stands_for(record, claim, demand) or ahead.goes_on()):
+            self._instead(record, claim, demand, outcome)
+        else:
+            self._extra(record, claim, digest, outcome)
+        return True
+
+    def _follow_other(self, record: ChainedRecord, demand: Demand, outcome: Outcome) -> bool:
+        """Go on from what was found at fault, if that is how the log goes on."""
+        chain = demand.chain
+        assert chain.other is not None, "asked only where there is another head"
+        others = self._demands_of(chain, demand.verdict, chain.other)
+        if not others[0].met_by(record):
+            return False
+        if chain.missing:  # so the missing records never were in the chain
+            self.rules.window.forget(chain.name, chain.other.seq)
+        chain.head, chain.other = chain.other, None
+        outcome.touched[chain.name] = chain
+        self._demands.clear()
+        self._demands.extend(others)
+        return True
+
+    def _is_ahead(self, claim: Entry | None, demand: Demand) -> bool:
+        """Return whether a record stands for a source record behind the demanded one, which is then not at its place.
+
+        It is believed only if the source really has such a record: an invented offset must not make everything before
+        it count as missing.
+        """
+        if claim is None or (claim.topic_id, claim.partition) != (self.rules.topic_id, self.rules.partition):
+            return False
+        if demand.genesis and claim.offset == demand.verdict.offset:
+            return claim.kind is not Kind.GENESIS and claim.tenant.encode() == demand.chain.name
+        if claim.offset <= demand.verdict.offset:
+            return False
+        source = self._source.find(claim.offset)
+        if source is None or (source.received or 0) != claim.received:
+            return False
+        if claim.tenant.encode() not in (source.key, self.rules.partition_chain):
+            return False
+        return claim.kind is Kind.GENESIS or payload_digest(source.value or b"") == claim.payload
+
+    def _missing(self, demand: Demand, *, late: bool, outcome: Outcome) -> None:
+        """The demanded record is not at its place: it comes later, or not at all."""
+        chain, place = demand.chain, demand.verdict.offset
+        before = Head(demand.seq, demand.prev)
+        if late:
+            if len(self.delayed) < DELAYED_ENTRIES_MAX:
+                self.delayed[demand.digest] = None
+            message = "the entry stands behind others that should follow it"
+            self._report(
+                Finding(ViolationType.REORDERED, chain.name.decode(), demand.seq, place, message), chain, outcome
+            )
+        else:
+            if not chain.missing:  # a run of missing records is one violation, named by its first
+                what = "the genesis is missing" if demand.genesis else "the source record is not chained"
+                self._report(Finding(ViolationType.GAP, chain.name.decode(), demand.seq, place, what), chain, outcome)
+            chain.missing = True
+        self._pass(demand, outcome)
+        if not late and chain.other is None:
+            chain.other = before
+
+    def _instead(self, record: ChainedRecord, claim: Entry | None, demand: Demand, outcome: Outcome) -> None:
+        """Another record stands in the place of the demanded one."""
+        if demand.genesis and claim is not None and not any(chain.head.seq for chain in self.chains.values()):
+            self._compare_first_genesis(record, claim)
+        self._report(instead(record, claim, demand), demand.chain, outcome)
+        self._pass(demand, outcome)
+        if record.entry is not None and record.entry != demand.entry:
+            seq = claim.seq if claim is not None and claim.tenant.encode() == demand.chain.name else demand.seq
+            demand.chain.other = Head(seq + 1, entry_hash(record.entry))
+
+    def _extra(self, record: ChainedRecord, claim: Entry | None, digest: bytes, outcome: Outcome) -> None:
+        """No source record demands a record here."""
+        name = (record.key or b"") if claim is None else claim.tenant.encode()
+        belongs = self.rules.belongs(name)
+        if claim is None and not belongs:
+            name, belongs = self.rules.partition_chain, True
+        chain = self.chains.get(name)
+        if chain is None and belongs:
+            chain = self.chains[name] = Chain(name)
+        finding = extra(
+            record,
+            claim,
+            tenant=name.decode(),
+            topic_id=self.rules.topic_id,
+            partition=self.rules.partition,
+            belongs=belongs,
+            repeated=digest in self._recent,
+            next_seq=0 if chain is None else chain.head.seq,
+        )
+        self._report(finding, chain, outcome)
+        if chain is not None and claim is not None and (claim.seq, claim.prev) == chain.head and chain.other is None:
+            chain.other = Head(claim.seq + 1, digest)
+
+    def _compare_first_genesis(self, record: ChainedRecord, claim: Entry) -> None:
+        """A verifier that has verified nothing yet and meets another genesis is more likely set up wrongly."""
+        value = record.value or b""
+        try:
+            found = Genesis.parse(value)
+        except EntryInvalid:
+            return
+        if claim.kind is Kind.GENESIS and payload_digest(value) == claim.payload and found != self._genesis:
+            raise InstanceDiffers(
+                f"the chains pin {found}, and this verifier is set up for {self._genesis}",
+                hint="give the verifier the instance, partitions and window of the processor",
+            )
+
+    def _check_clock(self, demand: Demand, latest: int, outcome: Outcome) -> None:
+        """Warn once when the brokers' time runs ahead of ours, and again only after it has been right."""
+        ahead = demand.verdict.received > latest
+        if ahead and not self._clock_ahead:
+            message = "the time received lies beyond the present: a broker's clock runs ahead, or this machine's behind"
+            finding = Finding(
+                ViolationType.CLOCK,
+                demand.chain.name.decode(),
+                demand.seq,
+                demand.verdict.offset,
+                message,
+                expected=f"at most {latest}",
+                found=str(demand.verdict.received),
+            )
+            outcome.violations.append(self._violation(finding, Severity.WARNING))
+        self._clock_ahead = ahead
+
+    def _report(self, finding: Finding, chain: Chain | None, outcome: Outcome) -> None:
+        """Record a violation and stop its chain's verified feed."""
+        violation = self._violation(finding, Severity.VIOLATION)
+        if chain is not None:
+            outcome.touched[chain.name] = chain
+            if len(chain.open) >= OPEN_VIOLATIONS_MAX:
+                chain.unreported += 1
+                return
+            chain.open.append(violation.id)
+        outcome.violations.append(violation)
+
+    def _violation(self, finding: Finding, severity: Severity) -> Violation:
+        return Violation(
+            type=finding.type,
+            tenant=finding.tenant,
+            message=finding.message,
+            seq=finding.seq,
+            partition=self.rules.partition,
+            offset=finding.offset,
+            topic_id=self.rules.topic_id,
+            instance=self._genesis.instance,
+            expected=finding.expected,
+            found=finding.found,
+            severity=severity,
+        )
+
+
+def _stands_for(record: ChainedRecord, claim: Entry | None, demand: Demand) -> bool:
+    """Return whether a record claims the demanded one's place: by its source record, by its seq, or by its key."""
+    if claim is None:
+        return record.key == demand.chain.name
+    if demand.genesis != (claim.kind is Kind.GENESIS):
+        return False
+    wanted = (demand.chain.name, demand.seq)
+    return claim.offset == demand.verdict.offset or (claim.tenant.encode(), claim.seq) == wanted
