@@ -1,5 +1,6 @@
 """The Helm chart, rendered by Helm and judged offline: what Kubernetes would be given is right for every example."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.helm import (
     CASE_NAMES,
@@ -28,6 +30,7 @@ pytest_plugins = ("support.helm_fixtures",)
 # The oldest release that Chart.yaml admits, one in between, and the newest that kubernetes-validate has schemas of.
 OLDEST = load_yaml(CHART / "Chart.yaml")["kubeVersion"].removeprefix(">=").removesuffix(".0-0")
 KUBERNETES_VERSIONS = (OLDEST, "1.34", version("kubernetes-validate").rpartition(".")[0])
+README = CHART.parent / "README.md"
 NON_ROOT_ID = 65532
 # Kubernetes appends a hash of 11 characters to a StatefulSet's name, for a label of at most 63.
 NAME_LENGTH_MAX = 52
@@ -263,3 +266,10 @@ def test_the_chart_can_be_a_part_of_another(helm: Helm, tmp_path: Path) -> None:
     rendered = helm.render({"global": {"region": "eu"}, "sealstream": case_values("minimal")}, parent)
 
     assert set(rendered.of_kind("StatefulSet")) == set(WORKERS)
+
+
+def test_the_values_in_the_readme_are_a_release(helm: Helm) -> None:
+    """Who copies the values from the chart's README gets all workers and both Jobs."""
+    (block,) = re.findall(r"```yaml\n# values\.yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+    assert set(helm.render(yaml.safe_load(block)).pods()) == {*WORKERS, "topics", "migrate"}
