@@ -1,12 +1,13 @@
 """Verification of one chain by itself: contiguous, linked, unedited, each payload the one committed to.
 
-What a chain alone cannot show is a cut tail or a rewrite from genesis on; checkpoints exist for those.
+What a chain alone cannot show is a cut tail or a rewrite from some place on to its end; checkpoints exist for those.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from sealstream.schemas.entry import (
     CARRIED_KINDS,
@@ -16,10 +17,15 @@ from sealstream.schemas.entry import (
     Kind,
     entry_hash,
     parse,
+    parse_epoch_payload,
+    parse_gap_payload,
     payload_digest,
 )
 from sealstream.schemas.errors import EntryInvalid
 from sealstream.schemas.violation import Violation, ViolationType
+
+HOLES_MAX: Final = 1_000
+"""How many holes a verifier remembers; an entry that comes late for a later hole reads as a second one (``fork``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,24 @@ class Link:
 class ChainVerifier:
     """Verifies one chain link by link, in constant memory; resumable from any (seq, hash) known to be good.
 
+    What it says of one change to a chain that held before, by type and seq:
+
+    - A byte of entry k, or of the hash stored with it: ``edited`` k, and nothing else.
+    - Entry k, with the hash stored with it made to fit (or none is stored): ``edited`` k, found at entry k + 1; before
+      it what the changed field says, if it says something impossible at k. If the change touched the link to k - 1,
+      ``edited`` k - 1 comes before it: until the next link, either of the two may be the changed one. At the chain's
+      end only an impossible field or that link shows a change.
+    - The payload of k, or its loss: ``payload-altered`` k.
+    - Entries k to m are gone: ``gap`` k. The end is gone: nothing.
+    - Entry k comes a second time, or another one for its place: ``fork`` k.
+    - Entry k comes after later ones: ``gap`` k where it was missed, ``reordered`` k where it comes.
+    - Entry k is stored as another seq m: ``reordered`` m.
+    - An entry of another chain at k: ``foreign`` k.
+    - A source offset that goes back, at k: ``reordered`` k; another source topic or partition at k, without an epoch
+      entry: ``foreign`` k.
+
+    Behind what it reports it goes on, and blames the next entry for nothing that the reported one explains.
+
     Arguments:
         tenant: The chain's name.
         seq: The seq of the first link to come.
@@ -56,80 +80,110 @@ class ChainVerifier:
         self.prev = prev
         self.instance = ""
         self._payloads = payloads
-        self._before: Entry | None = None
+        self._start = seq
+        self._holes: list[tuple[int, int]] = []  # (first, last) of what was reported missing
+        self._explained = False  # whether a broken link to the next entry is explained by what was reported
+        self._before: Entry | None = None  # the entry before, if nothing speaks against it
 
     def check(self, link: Link) -> list[Violation]:
         """Check the next link and move on behind it, whatever was found.
 
         Returns:
-            What is wrong, most telling first; empty if the link holds.
+            What is wrong, in the order of the places at fault; empty if the link holds.
         """
-        found = list(self._place(link))
+        behind, ahead = link.seq < self.seq, link.seq > self.seq
+        found = [self._late(link)] if behind else [self._missing(link.seq)] if ahead else []
+        digest = entry_hash(link.entry)
+        entry = self._believed(link, digest, found)
+        if entry is None:
+            if not behind:
+                # Behind an edited entry the chain goes on from the hash that its successor was made with.
+                self._move(link.seq, link.hash if link.hash is not None else digest, None)
+            return found
+        if ahead:
+            self._before = None
+        if not behind:
+            found.extend(self._linked(link, entry, known=not ahead and not self._explained))
+        if self._payloads:
+            found.extend(self._payload(link, entry, None if behind else self._before))
+        if not behind:
+            self._move(link.seq, digest, entry)
+        elif link.seq == self.seq - 1 and digest != self.prev:
+            self._explained, self._before = True, None  # the next entry may go on from either of the two
+        return found
+
+    def _late(self, link: Link) -> Violation:
+        """An entry for a place that lies behind: the one that was missed there, or a second one."""
+        for index, (first, last) in enumerate(self._holes):
+            if first <= link.seq <= last:
+                rest = ((first, link.seq - 1), (link.seq + 1, last))
+                self._holes[index : index + 1] = [hole for hole in rest if hole[0] <= hole[1]]
+                message = f"entry stands behind entry {self.seq - 1}"
+                return self._violation(ViolationType.REORDERED, link.seq, message)
+        if link.seq < self._start:
+            message = f"entry stands behind entry {self._start - 1}, from which on this chain was to be verified"
+            return self._violation(ViolationType.REORDERED, link.seq, message)
+        return self._violation(ViolationType.FORK, link.seq, "a second entry claims this seq")
+
+    def _missing(self, seq: int) -> Violation:
+        first, last = self.seq, seq - 1
+        if len(self._holes) < HOLES_MAX:
+            self._holes.append((first, last))
+        message = "entry is missing" if first == last else f"entries {first} to {last} are missing"
+        return self._violation(ViolationType.GAP, first, message)
+
+    def _believed(self, link: Link, digest: bytes, found: list[Violation]) -> Entry | None:
+        """Return the entry, or ``None`` with a finding if it is not the one that was made for this place."""
         try:
             entry = parse(link.entry)
         except EntryInvalid as error:
             found.append(self._violation(ViolationType.EDITED, link.seq, f"entry does not parse: {error.message}"))
-            self._move(link.seq, link.hash or entry_hash(link.entry), None)
-            return found
-        digest = entry_hash(link.entry)
+            return None
         if link.hash is not None and link.hash != digest:
-            found.append(
-                self._violation(
-                    ViolationType.EDITED, link.seq, "entry does not have the hash stored with it", link.hash, digest
-                )
-            )
-        elif not found:
-            found.extend(self._link(link, entry))
-        found.extend(self._content(link, entry))
-        # Behind an edited entry the chain goes on from the hash that its successor was made with.
-        self._move(link.seq, link.hash if link.hash is not None else digest, entry)
-        return found
-
-    def _place(self, link: Link) -> Iterator[Violation]:
-        if link.seq == self.seq:
-            return
-        if link.seq > self.seq:
-            message = (
-                f"entries {self.seq} to {link.seq - 1} are missing" if link.seq - self.seq > 1 else "entry is missing"
-            )
-            yield self._violation(ViolationType.GAP, self.seq, message)
-        elif link.seq == self.seq - 1:
-            yield self._violation(ViolationType.FORK, link.seq, "two entries claim this seq")
-        else:
-            yield self._violation(ViolationType.REORDERED, link.seq, f"entry stands behind seq {self.seq - 1}")
-
-    def _link(self, link: Link, entry: Entry) -> Iterator[Violation]:
-        """The entry is what its own hash says; so a broken link means that the one before it was replaced."""
-        if entry.prev != self.prev:
-            before = max(link.seq - 1, 0)
-            message = f"entry is not the one that entry {link.seq} was chained to"
-            yield self._violation(ViolationType.EDITED, before, message, entry.prev, self.prev)
-
-    def _content(self, link: Link, entry: Entry) -> Iterator[Violation]:
-        if entry.tenant != self.tenant:
-            yield self._violation(
-                ViolationType.FOREIGN,
-                link.seq,
-                "entry belongs to another chain",
-                self.tenant.encode(),
-                entry.tenant.encode(),
-            )
-        if entry.seq != link.seq:
+            message = "entry does not have the hash stored with it"
+            found.append(self._violation(ViolationType.EDITED, link.seq, message, link.hash.hex(), digest.hex()))
+        elif entry.tenant != self.tenant:
+            message, names = "entry belongs to another chain", (self.tenant, entry.tenant)
+            found.append(self._violation(ViolationType.FOREIGN, link.seq, message, *names))
+        elif entry.seq != link.seq:
             message = f"entry says seq {entry.seq}, and stands at {link.seq}"
-            yield self._violation(ViolationType.REORDERED, link.seq, message)
-        if self._before is not None and self._went_back(self._before, entry):
-            message = f"source offset {entry.offset} stands behind {self._before.offset}"
-            yield self._violation(ViolationType.REORDERED, link.seq, message)
-        if self._payloads:
-            yield from self._payload(link, entry)
+            found.append(self._violation(ViolationType.REORDERED, link.seq, message))
+        else:
+            return entry
+        return None
 
-    @staticmethod
-    def _went_back(before: Entry, entry: Entry) -> bool:
+    def _linked(self, link: Link, entry: Entry, *, known: bool) -> Iterator[Violation]:
+        """Check an entry against the one before it; ``known`` if its hash is, and was not reported as wrong."""
+        if known and entry.prev != self.prev:
+            self._before = None
+            if link.seq == self._start:  # the hash before it was given as good, so it is this entry that does not fit
+                message = "entry does not follow the hash that was given for the one before it"
+                yield self._violation(ViolationType.EDITED, link.seq, message, self.prev.hex(), entry.prev.hex())
+            else:
+                message = f"entry is not the one that entry {link.seq} was chained to"
+                yield self._violation(ViolationType.EDITED, link.seq - 1, message, entry.prev.hex(), self.prev.hex())
+        if known and self._before is not None:
+            yield from self._source(self._before, entry)
+
+    def _source(self, before: Entry, entry: Entry) -> Iterator[Violation]:
+        """Check an entry's source coordinates against those of the entry before it."""
+        if entry.kind is Kind.EPOCH:
+            if entry.topic_id == before.topic_id:
+                message = "epoch entry stands in the source topic of the entry before it"
+                yield self._violation(ViolationType.EDITED, entry.seq, message)
+            return
         if (before.topic_id, before.partition) != (entry.topic_id, entry.partition):
-            return False
-        return entry.offset < before.offset or (entry.offset == before.offset and before.kind is not Kind.GENESIS)
+            message = "entry has another source topic or partition than the one before it, and is no epoch"
+            places = [f"{place.topic_id.hex()}/{place.partition}" for place in (before, entry)]
+            yield self._violation(ViolationType.FOREIGN, entry.seq, message, *places)
+            return
+        # Genesis and epoch entries have the coordinates of the record that they stand before.
+        shared = before.kind in (Kind.GENESIS, Kind.EPOCH)
+        if entry.offset < before.offset or (entry.offset == before.offset and not shared):
+            message = f"source offset {entry.offset} stands behind {before.offset}"
+            yield self._violation(ViolationType.REORDERED, entry.seq, message)
 
-    def _payload(self, link: Link, entry: Entry) -> Iterator[Violation]:
+    def _payload(self, link: Link, entry: Entry, before: Entry | None) -> Iterator[Violation]:
         if entry.kind not in CARRIED_KINDS:
             return
         if link.payload is None:
@@ -138,31 +192,51 @@ class ChainVerifier:
         digest = payload_digest(link.payload)
         if digest != entry.payload or len(link.payload) != entry.length:
             message = "payload is not the one that the entry commits to"
-            yield self._violation(ViolationType.PAYLOAD_ALTERED, link.seq, message, entry.payload, digest)
-        elif entry.kind is Kind.GENESIS:
-            yield from self._genesis(link.payload)
-
-    def _genesis(self, payload: bytes) -> Iterator[Violation]:
+            yield self._violation(ViolationType.PAYLOAD_ALTERED, link.seq, message, entry.payload.hex(), digest.hex())
+            return
         try:
-            self.instance = Genesis.parse(payload).instance
+            yield from self._own_payload(entry, link.payload, before)
         except EntryInvalid as error:
-            yield self._violation(ViolationType.EDITED, 0, error.message)
+            yield self._violation(ViolationType.EDITED, link.seq, error.message)
+
+    def _own_payload(self, entry: Entry, payload: bytes, before: Entry | None) -> Iterator[Violation]:
+        """Check a payload that the chain itself made: of genesis, gap and epoch entries.
+
+        Raises:
+            EntryInvalid: The payload is malformed.
+        """
+        if entry.kind is Kind.GAP:
+            if parse_gap_payload(payload)[0] != entry.offset:
+                yield self._violation(ViolationType.EDITED, entry.seq, "gap does not begin at the entry's offset")
+            return
+        if entry.kind is Kind.GENESIS:
+            genesis = Genesis.parse(payload)
+        elif entry.kind is Kind.EPOCH:
+            genesis, previous = parse_epoch_payload(payload)
+            if before is not None and previous != before.topic_id:
+                message = "epoch names another source topic than that of the entry before it"
+                topics = (before.topic_id.hex(), previous.hex())
+                yield self._violation(ViolationType.EDITED, entry.seq, message, *topics)
+        else:
+            return
+        if self.instance and genesis.instance != self.instance:
+            message = "epoch belongs to another instance"
+            yield self._violation(ViolationType.FOREIGN, entry.seq, message, self.instance, genesis.instance)
+        self.instance = self.instance or genesis.instance
 
     def _move(self, seq: int, digest: bytes, entry: Entry | None) -> None:
         self.seq, self.prev = seq + 1, digest
-        self._before = entry
+        self._explained, self._before = entry is None, entry
 
-    def _violation(
-        self, kind: ViolationType, seq: int, message: str, expected: bytes = b"", found: bytes = b""
-    ) -> Violation:
+    def _violation(self, kind: ViolationType, seq: int, message: str, expected: str = "", found: str = "") -> Violation:
         return Violation(
             type=kind,
             tenant=self.tenant,
             seq=seq,
             message=message,
             instance=self.instance,
-            expected=_text(expected),
-            found=_text(found),
+            expected=expected,
+            found=found,
         )
 
 
@@ -170,7 +244,3 @@ def verify_chain(tenant: str, links: Iterable[Link]) -> list[Violation]:
     """Verify a whole chain from its genesis and return all that is wrong with it; empty if it holds."""
     verifier = ChainVerifier(tenant)
     return [violation for link in links for violation in verifier.check(link)]
-
-
-def _text(value: bytes) -> str:
-    return value.hex() if len(value) == 32 else value.decode("ascii", "backslashreplace")

@@ -31,6 +31,7 @@ _HEAD: Final = struct.Struct(">12sBBBB")  # label, suite, kind, reason, length o
 # seq, prev, received, topic_id, partition, offset, ref, length of the id
 _MIDDLE: Final = struct.Struct(">Q32sQ16sIQQB")
 _TAIL: Final = struct.Struct(">I32s")  # length, payload
+_TOPIC_ID_BYTES: Final = 16
 # The fields are unsigned on the wire. What they hold is signed in Kafka, in Avro and in PostgreSQL: only a forger could
 # make an entry with a highest bit set, and nobody could store it.
 _INT32_MAX: Final = 2**31 - 1
@@ -326,15 +327,46 @@ def gap_payload(first: int, last: int) -> bytes:
     return f"first {first}\nlast {last}\n".encode()
 
 
+def parse_gap_payload(payload: bytes) -> tuple[int, int]:
+    """Return the first and the last lost offset that a gap's payload names, the inverse of :func:`gap_payload`.
+
+    Raises:
+        EntryInvalid: The bytes are not exactly those that :func:`gap_payload` makes.
+    """
+    match = _GAP_PATTERN.fullmatch(payload)
+    if match is None:
+        raise EntryInvalid("gap payload is malformed")
+    first, last = int(match[1]), int(match[2])
+    if gap_payload(first, last) != payload:
+        raise EntryInvalid("gap payload is not in its one normal form")
+    return first, last
+
+
 def epoch_payload(genesis: Genesis, previous_topic_id: bytes) -> bytes:
     """Return the payload of an epoch entry (kind 8): what the new epoch pins, and the UUID of the topic before it.
 
     Raises:
         EntryInvalid: A field is out of range.
     """
-    if len(previous_topic_id) != 16:
+    if len(previous_topic_id) != _TOPIC_ID_BYTES:
         raise EntryInvalid("a topic UUID has 16 bytes")
     return genesis.payload() + f"previous_topic {previous_topic_id.hex()}\n".encode()
+
+
+def parse_epoch_payload(payload: bytes) -> tuple[Genesis, bytes]:
+    """Return what an epoch's payload pins and the UUID of the topic before it, the inverse of :func:`epoch_payload`.
+
+    Raises:
+        EntryInvalid: The bytes are not exactly those that :func:`epoch_payload` makes.
+    """
+    match = _EPOCH_PATTERN.fullmatch(payload)
+    if match is None:
+        raise EntryInvalid("epoch payload is malformed")
+    return Genesis.parse(match[1]), bytes.fromhex(match[2].decode())
+
+
+_GAP_PATTERN: Final = re.compile(rb"first ([0-9]{1,19})\nlast ([0-9]{1,19})\n")
+_EPOCH_PATTERN: Final = re.compile(rb"(.*\n)previous_topic ([0-9a-f]{32})\n", re.DOTALL)
 
 
 def _check(entry: Entry) -> None:
@@ -352,7 +384,7 @@ def _check(entry: Entry) -> None:
             raise EntryInvalid(f"entry has {name} {number}, outside 0 to {limit}")
     for name, value, size in (
         ("prev", entry.prev, 32),
-        ("topic_id", entry.topic_id, 16),
+        ("topic_id", entry.topic_id, _TOPIC_ID_BYTES),
         ("payload", entry.payload, 32),
     ):
         if len(value) != size:
