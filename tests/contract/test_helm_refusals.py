@@ -46,6 +46,12 @@ REFUSED: list[tuple[str, Mapped, str]] = [
         },
         "verifier.kafkaCredentials needs username and password.existingSecret",
     ),
+    ("a registry's user without a password", {"registry": {"username": "u"}}, "needs both or neither"),
+    (
+        "a registry's user without a registry",
+        {"registry": {"username": "u", "password": {"existingSecret": "s"}}},
+        "registry.url is empty",
+    ),
     ("a mechanism without SASL", {"kafka": {"saslMechanism": "PLAIN"}}, "kafka.saslMechanism is set"),
     ("a password without SASL", {"kafka": {"credentials": PASSWORD}}, "would not use"),
     (

@@ -14,9 +14,6 @@ DATABASE_URL = "postgresql://writer:secret@store.example.org/audit"
 # Settings that a release leaves to their defaults, each for a reason.
 LEFT_OUT = {
     "worker_id": "the host name of a StatefulSet's pod is what identifies it",
-    "registry": "events are read by their fingerprint; a registry is a part of its own",
-    "registry_username": "as registry",
-    "registry_password": "as registry",
 }
 
 
@@ -62,7 +59,7 @@ def test_each_role_sees_only_the_secrets_it_needs(releases: dict[str, Release]) 
 
     assert {role: set(release.files(role).values()) for role in release.pods()} == {
         "processor": {ca, shared},
-        "sink": {ca, shared, ("store-writer", "url"), ("store-ca", "ca.crt")},
+        "sink": {ca, shared, ("store-writer", "url"), ("store-ca", "ca.crt"), ("registry-sealstream", "password")},
         "verifier": {ca, ("kafka-sealstream-verifier", "password")},
         "topics": {ca, ("kafka-sealstream-topics", "secret")},
         "migrate": {("store-owner", "url"), ("store-ca", "ca.crt")},
@@ -171,6 +168,11 @@ def test_settings_mean_what_the_values_say(releases: dict[str, Release], tmp_pat
         ca_file=str(tmp_path / "kafka-ca.crt"),
     )
     assert settings.database_url() == DATABASE_URL
+    assert settings.registry == "https://registry.example.org/apis/ccompat/v7"
+    assert (settings.registry_username, settings.registry_password.get_secret_value()) == (
+        "sealstream",
+        "registry-password",
+    )
     assert settings.genesis() == Genesis(
         instance="audit.example.org/password",
         partitions=48,

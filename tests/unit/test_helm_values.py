@@ -155,6 +155,8 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("database.writer.url", "postgresql://"),
     ("database.writer.existingSecret", "Store Writer"),
     ("verifier.kafkaCredentials.password.value", "secret"),
+    ("registry.url", "registry.example.org"),
+    ("registry.url", "https://user:password@registry.example.org"),
     ("web.port", 80),
     ("web.host", "localhost"),
     ("logs.level", "verbose"),

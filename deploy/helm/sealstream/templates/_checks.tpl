@@ -30,6 +30,12 @@ All of it in one message, so that nobody has to find the mistakes one installati
 {{- if and .sink.enabled (not .database.writer.existingSecret) }}
 {{- $problems = append $problems "database.writer.existingSecret is empty: name the Secret with the writer's database URL, or disable sink" }}
 {{- end }}
+{{- if ne (empty .registry.username) (empty .registry.password.existingSecret) }}
+{{- $problems = append $problems "registry has a user name or a password.existingSecret, and needs both or neither" }}
+{{- end }}
+{{- if and .registry.username (not .registry.url) }}
+{{- $problems = append $problems "registry.username is set, and registry.url is empty" }}
+{{- end }}
 {{- end }}
 {{- toYaml $problems }}
 {{- end }}

@@ -102,6 +102,22 @@ privateKeyKey: {{ dig "certificate" "privateKeyKey" "user.key" $chosen | quote }
 {{- end }}
 {{- end }}
 
+{{/* The schema registry, if there is one. Takes the root. */}}
+{{- define "sealstream.registrySettings" -}}
+{{- with .Values.registry }}
+{{- if .url }}
+- name: SEALSTREAM_REGISTRY
+  value: {{ .url | quote }}
+{{- if .username }}
+- name: SEALSTREAM_REGISTRY_USERNAME
+  value: {{ .username | quote }}
+- name: SEALSTREAM_REGISTRY_PASSWORD_FILE
+  value: {{ include "sealstream.secretDirectory" $ }}/registry-password
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Where health, readiness and metrics are served. Takes the root. */}}
 {{- define "sealstream.webSettings" -}}
 - name: SEALSTREAM_WEB_HOST
@@ -137,6 +153,19 @@ privateKeyKey: {{ dig "certificate" "privateKeyKey" "user.key" $chosen | quote }
         path: kafka-client.crt
       - key: {{ $credentials.privateKeyKey }}
         path: kafka-client.key
+{{- end }}
+{{- end }}
+
+{{/* The file for registrySettings, as above. Takes the root. */}}
+{{- define "sealstream.registryFiles" -}}
+{{- with .Values.registry }}
+{{- if .username }}
+- secret:
+    name: {{ .password.existingSecret }}
+    items:
+      - key: {{ .password.key }}
+        path: registry-password
+{{- end }}
 {{- end }}
 {{- end }}
 
