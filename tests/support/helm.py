@@ -22,7 +22,7 @@ NAMESPACE = "trail"
 HELM_TIMEOUT_SECONDS = 60
 HELM_MISSING = (
     "Helm is not installed, so the chart cannot be rendered: run .ci/go-tools where Go is installed, put helm on the "
-    "PATH, or name it in SEALSTREAM_HELM"
+    "PATH, or name it in HELM_BINARY"
 )
 
 # A Kubernetes object or a chart's values: untyped by nature.
@@ -37,17 +37,17 @@ def find_helm() -> Path | None:
     """Look for Helm where a person may have put it.
 
     Returns:
-        The executable named by SEALSTREAM_HELM, else the one on the PATH, else the one that `.ci/go-tools` built;
+        The executable named by HELM_BINARY, else the one on the PATH, else the one that `.ci/go-tools` built;
         None if there is none of them.
 
     Raises:
-        FileNotFoundError: SEALSTREAM_HELM names something that is not there.
+        FileNotFoundError: HELM_BINARY names something that is not there.
 
     """
-    if named := os.environ.get("SEALSTREAM_HELM"):
+    if named := os.environ.get("HELM_BINARY"):
         if found := shutil.which(named):
             return Path(found)
-        raise FileNotFoundError(f"SEALSTREAM_HELM names {named}, which is no executable file")
+        raise FileNotFoundError(f"HELM_BINARY names {named}, which is no executable file")
     if on_path := shutil.which("helm"):
         return Path(on_path)
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
