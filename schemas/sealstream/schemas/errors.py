@@ -14,6 +14,7 @@
     ├── ClientUnusable         an audit log is used after its close, or in a forked process
     ├── UnsafeState            a worker refuses to go on, because going on could damage a chain
     │   ├── SourceGap          records that were not chained yet are gone from the source
+    │   ├── SourceExpired      records that were not verified yet are gone from the source
     │   ├── OffsetsExpired     heads exist, but the group's committed offsets do not
     │   ├── HeadsDiffer        committed offsets and heads do not agree
     │   ├── InstanceDiffers    partition count, topic UUID or window are not those of the genesis
@@ -112,6 +113,10 @@ class UnsafeState(SealstreamError):
 
 class SourceGap(UnsafeState):
     """Records that were not chained yet are gone from the source topic."""
+
+
+class SourceExpired(UnsafeState):
+    """Records that were not verified yet are gone from their topic: whether they were right cannot be said any more."""
 
 
 class OffsetsExpired(UnsafeState):
