@@ -11,7 +11,15 @@ from types import FrameType
 import pytest
 
 from sealstream.deploy.stack import LocalStack
-from support.providers import Served, fresh_database, private_stack, serve_database, serve_kafka, without_password
+from support.providers import (
+    Served,
+    fresh_database,
+    private_stack,
+    serve_database,
+    serve_kafka,
+    serve_registry,
+    without_password,
+)
 
 _SERVED: pytest.StashKey[dict[str, Served]] = pytest.StashKey()
 
@@ -56,6 +64,14 @@ def database_url(database_server: str) -> Generator[str]:
     """The URL of an empty database of the test's own, as its superuser."""
     with fresh_database(database_server) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def registry_url(pytestconfig: pytest.Config) -> Generator[str]:
+    """The URL of a Schema Registry, empty at first; one for the whole run, so name subjects for your test."""
+    with serve_registry() as served:
+        pytestconfig.stash[_SERVED]["Schema Registry"] = served
+        yield served.address
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ def test_another_process_with_the_same_pid_is_left_alone(tmp_path: Path) -> None
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
         started = psutil.Process(bystander.pid).create_time() - 3600.0
         identity = {"pid": bystander.pid, "started_seconds": started}
-        state = {"format": 1, "owner": identity, "servers": {"kafka": identity}, "kafka": None, "database": None}
+        state = {"format": 1, "owner": identity, "servers": {"kafka": identity}, "addresses": {}}
         (tmp_path / "stack.json").write_text(json.dumps(state))
 
         assert stop_left_running(tmp_path) == ()

@@ -22,6 +22,7 @@ from psycopg import sql
 
 from sealstream.deploy.stack import LocalStack, erase
 from sealstream.deploy.stack.kafka import KAFKA_VERSION
+from sealstream.deploy.stack.registry import REGISTRY_VERSION
 from support.workers import wait_for
 
 KAFKA_VARIABLE = "SEALSTREAM_KAFKA"
@@ -85,11 +86,18 @@ def serve_database() -> Generator[Served]:
 
 
 @contextlib.contextmanager
-def private_stack(*, kafka: bool = True, database: bool = True) -> Generator[LocalStack]:
+def serve_registry() -> Generator[Served]:
+    """Provide a Schema Registry for as long as the context is open: an embedded one, since none is a user's own."""
+    with private_stack(kafka=False, database=False, registry=True) as stack:
+        yield Served(address=stack.registry, provider=f"embedded Apicurio Registry {REGISTRY_VERSION}")
+
+
+@contextlib.contextmanager
+def private_stack(*, kafka: bool = True, database: bool = True, registry: bool = False) -> Generator[LocalStack]:
     """Run a local stack of its own in a temporary directory, and leave nothing of it."""
     directory = Path(tempfile.mkdtemp(prefix="sealstream-"))
     directory.chmod(0o711)  # PostgreSQL runs under another account where we are root
-    stack = LocalStack(directory, kafka=kafka, database=database)
+    stack = LocalStack(directory, kafka=kafka, database=database, registry=registry)
     try:
         with stack:
             yield stack

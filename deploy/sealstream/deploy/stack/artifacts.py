@@ -174,8 +174,8 @@ class _Download:
     def _failed(self, pin: Pin, reason: str) -> StackError:
         return StackError(
             f"cannot download {pin.coordinate} for {self._what}: {reason}",
-            hint=f"check the network, HTTPS_PROXY and REQUESTS_CA_BUNDLE, set {MAVEN_VARIABLE} to a mirror of Maven Central, "
-            "or use servers that you have with SEALSTREAM_KAFKA and SEALSTREAM_DATABASE",
+            hint=f"check the network, HTTPS_PROXY and REQUESTS_CA_BUNDLE, set {MAVEN_VARIABLE} to a mirror of Maven "
+            "Central, or use servers that you have with SEALSTREAM_KAFKA and SEALSTREAM_DATABASE",
         )
 
     @contextlib.contextmanager

@@ -14,12 +14,14 @@ from sealstream.deploy.stack.postgresql import outside_home
 from sealstream.deploy.stack.processes import end, is_running
 from sealstream.deploy.stack.state import DirectoryLock, StackState, read_state, remove_state
 
-# Kafka first, as in a stop in order; each with the signal that stops it gently.
-_SERVERS = (("kafka", signal.SIGTERM), ("database", signal.SIGINT))
+# PostgreSQL last, so that whatever still writes to it can.
+STOP_ORDER = ("registry", "kafka", "database")
+# The signals that stop them gently.
+_STOP_SIGNALS = {"registry": signal.SIGTERM, "kafka": signal.SIGTERM, "database": signal.SIGINT}
 _STOP_SECONDS = 30.0
 _OWNER_SECONDS = 60.0
 _POLL_SECONDS = 0.1
-_OURS = ("kafka", "postgresql", "ports.json", "stack.json", "stack.json.new", "ports.json.new", "lock")
+_OURS = (*STOP_ORDER, "ports.json", "stack.json", "stack.json.new", "ports.json.new", "lock")
 
 
 def stop_left_running(directory: Path) -> tuple[str, ...]:
@@ -32,7 +34,7 @@ def stop_left_running(directory: Path) -> tuple[str, ...]:
         directory: The directory of the stack.
 
     Returns:
-        The names of what was ended, of ``owner``, ``kafka`` and ``database``; empty if nothing ran.
+        The names of what was ended, of ``owner``, ``registry``, ``kafka`` and ``database``; empty if nothing ran.
 
     Raises:
         StackError: Something does not end, or belongs to another user, or the state cannot be read.
@@ -62,10 +64,10 @@ def end_servers(state: StackState) -> list[str]:
         StackError: One does not end, or belongs to another user.
     """
     ended: list[str] = []
-    for name, number in _SERVERS:
+    for name in STOP_ORDER:
         identity = state.servers.get(name)
         if identity is not None and is_running(identity):
-            end(identity, steps=((number, _STOP_SECONDS),), what=name)
+            end(identity, steps=((_STOP_SIGNALS[name], _STOP_SECONDS),), what=name)
             ended.append(name)
     return ended
 
@@ -87,7 +89,7 @@ def erase(directory: Path) -> None:
         state = read_state(directory)
         if state is not None and any(is_running(identity) for identity in state.servers.values()):
             raise StackError(f"servers are running in {directory}", hint="end them with `sealstream down`")
-        outside = outside_home(directory / "postgresql")
+        outside = outside_home(directory / "database")
         for path in (outside, *(directory / name for name in _OURS)):
             if path.is_dir():
                 shutil.rmtree(path)

@@ -9,16 +9,17 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from sealstream.deploy.stack.errors import StackError
 from sealstream.deploy.stack.kafka import KafkaServer
-from sealstream.deploy.stack.leftover import end_servers
+from sealstream.deploy.stack.leftover import STOP_ORDER, end_servers
 from sealstream.deploy.stack.locations import make_directory
 from sealstream.deploy.stack.ports import free_port, is_free
 from sealstream.deploy.stack.postgresql import PostgresqlServer
 from sealstream.deploy.stack.processes import Identity, identify
-from sealstream.deploy.stack.server import Surroundings
+from sealstream.deploy.stack.registry import RegistryServer
+from sealstream.deploy.stack.server import Server, Surroundings
 from sealstream.deploy.stack.state import (
     DirectoryLock,
     StackState,
@@ -30,6 +31,18 @@ from sealstream.deploy.stack.state import (
 )
 
 _POLL_SECONDS = 0.2
+_PORT_NAMES = ("kafka", "controller", "database", "registry", "management")
+
+
+class _Part(Protocol):
+    """A server of the stack."""
+
+    server: Server
+
+    @property
+    def address(self) -> str: ...
+
+    def start(self) -> None: ...
 
 
 class LocalStack:
@@ -46,6 +59,7 @@ class LocalStack:
         directory: Where data, logs and state lie; created if missing. What an earlier stack left there is continued.
         kafka: Start Kafka.
         database: Start PostgreSQL.
+        registry: Start a Schema Registry, whose content lasts as long as the stack runs.
         on_progress: Told in a few words what happens, never by two threads at a time but from any thread.
     """
 
@@ -55,18 +69,17 @@ class LocalStack:
         *,
         kafka: bool = True,
         database: bool = True,
+        registry: bool = False,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
         self.directory = directory
-        self._wants_kafka = kafka
-        self._wants_database = database
+        self._wanted = {"kafka": kafka, "database": database, "registry": registry}
         self._on_progress = on_progress
         self._progress_lock = threading.Lock()
         self._state_lock = threading.Lock()
         self._called_off = threading.Event()
         self._lock: DirectoryLock | None = None
-        self._kafka: KafkaServer | None = None
-        self._database: PostgresqlServer | None = None
+        self._parts: dict[str, _Part] = {}
 
     @property
     def kafka(self) -> str:
@@ -75,7 +88,7 @@ class LocalStack:
         Raises:
             StackError: The stack was not started, or without Kafka.
         """
-        return self._kafka_server().address
+        return self._part("kafka").address
 
     @property
     def database(self) -> str:
@@ -84,7 +97,16 @@ class LocalStack:
         Raises:
             StackError: The stack was not started, or without PostgreSQL.
         """
-        return self._database_server().address
+        return self._part("database").address
+
+    @property
+    def registry(self) -> str:
+        """The Schema Registry's URL, for clients of Confluent's interface.
+
+        Raises:
+            StackError: The stack was not started, or without a registry.
+        """
+        return self._part("registry").address
 
     def __enter__(self) -> Self:
         self.start()
@@ -113,7 +135,7 @@ class LocalStack:
         self._lock = lock
         try:
             self._end_leftovers()
-            self._choose_servers()
+            self._make_parts()
             self._start_servers()
         except BaseException:
             self._called_off.set()
@@ -123,8 +145,7 @@ class LocalStack:
     def stop(self) -> None:
         """Stop Kafka, then PostgreSQL, and free the directory; does nothing if the stack does not run.
 
-        Stop your clients first. Kafka stops before PostgreSQL, so that the last one standing is the one that keeps
-        what was stored.
+        Stop your clients first.
 
         Raises:
             StackError: A server does not end even when killed; it stays in the state file.
@@ -133,18 +154,17 @@ class LocalStack:
             return
         with ExitStack() as steps:  # from the last one up, each even if another fails
             steps.callback(self._free)
-            if self._database is not None:
-                steps.callback(self._database.server.stop)
-            if self._kafka is not None:
-                steps.callback(self._kafka.server.stop)
+            for name in reversed(STOP_ORDER):
+                if name in self._parts:
+                    steps.callback(self._parts[name].server.stop)
 
     def kafka_stop(self) -> None:
         """Stop Kafka in order; address and data stay."""
-        self._kafka_server().server.stop()
+        self._part("kafka").server.stop()
 
     def kafka_kill(self) -> None:
         """Kill Kafka as a crash would; address and data stay."""
-        self._kafka_server().server.kill()
+        self._part("kafka").server.kill()
 
     def kafka_start(self) -> None:
         """Start Kafka again, on the same address and data.
@@ -152,11 +172,11 @@ class LocalStack:
         Raises:
             StackError: It does not get ready, or its port was taken meanwhile.
         """
-        self._kafka_server().start()
+        self._part("kafka").start()
 
     def database_stop(self) -> None:
         """Stop PostgreSQL in order, ending its sessions; address and data stay."""
-        self._database_server().server.stop()
+        self._part("database").server.stop()
 
     def database_start(self) -> None:
         """Start PostgreSQL again, on the same address and data.
@@ -164,7 +184,7 @@ class LocalStack:
         Raises:
             StackError: It does not get ready, or its port was taken meanwhile.
         """
-        self._database_server().start()
+        self._part("database").start()
 
     def _end_leftovers(self) -> None:
         # We hold the lock, so whoever started what the state file names has ended without stopping it.
@@ -174,32 +194,41 @@ class LocalStack:
             end_servers(state)
             remove_state(self.directory)
 
-    def _choose_servers(self) -> None:
-        # The ports of the last run, if they are free, so that clients' settings stay valid.
-        remembered = read_ports(self.directory)
-        ports: dict[str, int] = {}
-        for name in ("kafka", "controller", "database"):
-            port = remembered.get(name)
-            ports[name] = port if port and is_free(port) else free_port(taken=frozenset(ports.values()))
-        write_ports(self.directory, ports)
+    def _make_parts(self) -> None:
         surroundings = Surroundings(called_off=self._called_off, report=self._report, note=self._note)
-        self._kafka = self._database = None
-        if self._wants_kafka:
-            self._kafka = KafkaServer(
+        ports = self._choose_ports()
+        makers: dict[str, Callable[[], _Part]] = {
+            "kafka": lambda: KafkaServer(
                 self.directory / "kafka",
                 port=ports["kafka"],
                 controller_port=ports["controller"],
                 surroundings=surroundings,
-            )
-        if self._wants_database:
-            self._database = PostgresqlServer(
-                self.directory / "postgresql", port=ports["database"], surroundings=surroundings
-            )
+            ),
+            "database": lambda: PostgresqlServer(
+                self.directory / "database", port=ports["database"], surroundings=surroundings
+            ),
+            "registry": lambda: RegistryServer(
+                self.directory / "registry",
+                port=ports["registry"],
+                management_port=ports["management"],
+                surroundings=surroundings,
+            ),
+        }
+        self._parts = {name: make() for name, make in makers.items() if self._wanted[name]}
+
+    def _choose_ports(self) -> dict[str, int]:
+        # Those of the last run, if they are free, so that clients' settings stay valid.
+        remembered = read_ports(self.directory)
+        ports: dict[str, int] = {}
+        for name in _PORT_NAMES:
+            port = remembered.get(name)
+            ports[name] = port if port and is_free(port) else free_port(taken=frozenset(ports.values()))
+        write_ports(self.directory, ports)
+        return ports
 
     def _start_servers(self) -> None:
-        servers = [server for server in (self._kafka, self._database) if server is not None]
-        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="stack") as pool:
-            futures = [pool.submit(server.start) for server in servers]
+        with ThreadPoolExecutor(max_workers=len(self._wanted), thread_name_prefix="stack") as pool:
+            futures = [pool.submit(part.start) for part in self._parts.values()]
             try:
                 _wait_interruptibly(futures)
                 for future in futures:
@@ -217,22 +246,14 @@ class LocalStack:
             self._lock = None
 
     def _running(self) -> dict[str, Identity]:
-        named = {"kafka": self._kafka, "database": self._database}
-        return {
-            name: part.server.identity
-            for name, part in named.items()
-            if part is not None and part.server.identity is not None
-        }
+        named = {name: part.server.identity for name, part in self._parts.items()}
+        return {name: identity for name, identity in named.items() if identity is not None}
 
     def _note(self) -> None:
         with self._state_lock:
             running = self._running()
-            state = StackState(
-                owner=identify(os.getpid()),
-                servers=running,
-                kafka=self._kafka.address if self._kafka is not None else None,
-                database=self._database.address if self._database is not None else None,
-            )
+            addresses = {name: self._parts[name].address for name in running}
+            state = StackState(owner=identify(os.getpid()), servers=running, addresses=addresses)
             write_state(self.directory, state)
 
     def _report(self, text: str) -> None:
@@ -240,15 +261,10 @@ class LocalStack:
             with self._progress_lock:
                 self._on_progress(text)
 
-    def _kafka_server(self) -> KafkaServer:
-        if self._kafka is None:
-            raise StackError("the local stack has no Kafka", hint="start it with kafka=True")
-        return self._kafka
-
-    def _database_server(self) -> PostgresqlServer:
-        if self._database is None:
-            raise StackError("the local stack has no PostgreSQL", hint="start it with database=True")
-        return self._database
+    def _part(self, name: str) -> _Part:
+        if name not in self._parts:
+            raise StackError(f"this stack has no {name}", hint=f"start it with {name}=True")
+        return self._parts[name]
 
 
 def _wait_interruptibly(futures: list[Future[None]]) -> None:

@@ -26,15 +26,13 @@ class StackState:
 
     Arguments:
         owner: The process that started it.
-        servers: Its servers by name (``kafka``, ``database``).
-        kafka: Kafka's bootstrap servers; None if not started.
-        database: PostgreSQL's URL, with its password; None if not started.
+        servers: Its servers by name (``kafka``, ``database``, ``registry``).
+        addresses: Their addresses by name; the database's holds its password.
     """
 
     owner: Identity
     servers: dict[str, Identity]
-    kafka: str | None
-    database: str | None
+    addresses: dict[str, str]
 
 
 class DirectoryLock:
@@ -95,8 +93,7 @@ def write_state(directory: Path, state: StackState) -> None:
             "format": _STATE_FORMAT,
             "owner": _identity_to_json(state.owner),
             "servers": {name: _identity_to_json(identity) for name, identity in state.servers.items()},
-            "kafka": state.kafka,
-            "database": state.database,
+            "addresses": state.addresses,
         },
     )
 
@@ -117,8 +114,7 @@ def read_state(directory: Path) -> StackState | None:
         return StackState(
             owner=_identity_from_json(document["owner"]),
             servers={str(name): _identity_from_json(value) for name, value in document["servers"].items()},
-            kafka=document["kafka"],
-            database=document["database"],
+            addresses={str(name): str(address) for name, address in document["addresses"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _not_ours(path) from error
