@@ -34,6 +34,8 @@ class Sender:
 
     It starts with the first event, so that a log made before a server forks its workers is each worker's own.
 
+    ``waiting`` is the number of threads that wait for room, or for outcomes.
+
     Arguments:
         options: The audit log's options.
         on_error: Called on the sender's thread for each event that was not published.
@@ -50,7 +52,7 @@ class Sender:
         self._lock = threading.RLock()
         # Under the lock: everything below but the thread's stop sign.
         self._changed = threading.Condition(self._lock)
-        self._waiting = 0
+        self.waiting = 0
         self._core = Core(options, epoch=time.time_ns() // 1_000_000)
         self._transport: Transport | None = None
         self._pid: int | None = None
@@ -223,7 +225,7 @@ class Sender:
         with self._lock:
             delivery.settle(outcome, record)
             self._core.settle(delivery.size_bytes, delivery.error)
-            if self._waiting:
+            if self.waiting:
                 self._changed.notify_all()
         self._tell(delivery)
 
@@ -261,11 +263,11 @@ class Sender:
         return True
 
     def _sleep(self, timeout_seconds: float) -> None:
-        self._waiting += 1
+        self.waiting += 1
         try:
             self._changed.wait(timeout_seconds)
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
     def _nothing_outstanding(self) -> bool:
         return self._core.outstanding_events == 0

@@ -1,0 +1,103 @@
+"""A stand-in for Kafka in unit tests of the producers: it answers when, and as, the test says."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from typing import Any
+
+from sealstream.kafka.client import KafkaConnection
+from sealstream.kafka.topics import TopicNames
+from sealstream.producers.options import ProducerOptions
+from sealstream.producers.receipt import Delivery, Published
+from sealstream.producers.record import Record
+from sealstream.producers.transport import Settled
+from sealstream.schemas.errors import DeliveryError
+from sealstream.schemas.event import Actor, AuditEvent
+
+
+def options(**changes: Any) -> ProducerOptions:
+    """Return options that nothing is wrong with, with some of them changed."""
+    plain: dict[str, Any] = {
+        "kafka": KafkaConnection("broker.invalid:9092"),
+        "instance": "demo.example/audit",
+        "topics": TopicNames(),
+        "producer_id": None,
+        "schema_id": None,
+        "when_full": "block",
+        "timeout_seconds": 5.0,
+        "queue_events_max": 1000,
+        "queue_bytes_max": 4 * 1024 * 1024,
+        "linger_seconds": 0.005,
+        "compression": "lz4",
+        "delivery_timeout_seconds": 30.0,
+        "close_timeout_seconds": 5.0,
+    }
+    return ProducerOptions(**plain | changes)
+
+
+def event(**fields: Any) -> AuditEvent:
+    """Return a valid event with some of its fields given."""
+    plain: dict[str, Any] = {"tenant": "acme", "actor": Actor("user", "u-1"), "action": "document.updated"}
+    return AuditEvent(**plain | fields)
+
+
+def timed_out(event_id: str = "ev") -> DeliveryError:
+    """Return what the transport says when Kafka does not answer."""
+    return DeliveryError(f"event acme/{event_id}: timed out", hint="wait", code="_MSG_TIMED_OUT", retriable=True)
+
+
+class FakeTransport:
+    """Takes records, and settles them on the sender's thread once the test has answered.
+
+    Arguments:
+        settled: Called with each outcome.
+        at_once: Whether every record is published as soon as it is sent.
+    """
+
+    def __init__(self, settled: Settled, *, at_once: bool = False) -> None:
+        self.sent: list[Record] = []
+        self.refusal: DeliveryError | None = None
+        self.poll_error: Exception | None = None
+        self.abandoned = False
+        self._settled = settled
+        self._at_once = at_once
+        self._open: list[tuple[Record, Delivery]] = []
+        self._answers: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def send(self, record: Record, delivery: Delivery) -> None:
+        """Take a record, or refuse it as the test has set."""
+        if self.refusal is not None:
+            raise self.refusal
+        self.sent.append(record)
+        self._open.append((record, delivery))
+        if self._at_once:
+            self.publish()
+
+    def publish(self) -> None:
+        """Answer the oldest open record: it is published."""
+        record, delivery = self._open.pop(0)
+        outcome = Published(0, self.sent.index(record))
+        self._answers.put(lambda: self._settled(delivery, outcome, None))
+
+    def fail(self, error: DeliveryError) -> None:
+        """Answer the oldest open record: it failed."""
+        record, delivery = self._open.pop(0)
+        self._answers.put(lambda: self._settled(delivery, error, record))
+
+    def poll(self, timeout_seconds: float) -> None:
+        """Report the next answer, if one comes in time."""
+        if self.poll_error is not None:
+            error, self.poll_error = self.poll_error, None
+            raise error
+        try:
+            answer = self._answers.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return
+        answer()
+
+    def abandon(self) -> None:
+        """Fail everything that is open."""
+        self.abandoned = True
+        while self._open:
+            self.fail(DeliveryError("given up", code="_PURGE_QUEUE"))
