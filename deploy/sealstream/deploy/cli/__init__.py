@@ -7,6 +7,7 @@ imported when it runs, so that ``sealstream --help`` is quick and a role's image
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Sequence
 
@@ -17,9 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Arguments:
         arguments: The command line behind the program's name; the process's own by default.
     """
-    try:
-        import typer  # noqa: F401  # an application that only publishes has the script, but not its packages
-    except ModuleNotFoundError:
+    # An application that only publishes has the script, but not the packages that it needs.
+    if importlib.util.find_spec("typer") is None:
         sys.stderr.write("error: the command line is not installed\nhint: pip install 'sealstream[cli]'\n")
         return 2
     from sealstream.deploy.cli.application import run

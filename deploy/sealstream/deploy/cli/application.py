@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -9,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from sealstream.deploy.cli import config, topics, workers
+from sealstream.deploy.cli import config, local, store, topics, workers
 from sealstream.deploy.cli.output import ExitCode, print_error
 from sealstream.deploy.interruption import Interrupted
 from sealstream.schemas.errors import ConfigError, SealstreamError
@@ -40,8 +41,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its frames show local variables: settings, payloads
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+local.register(app)
 workers.register(app)
 topics.register(app)
+store.register(app)
 config.register(app)
 
 
@@ -68,6 +71,9 @@ def run(arguments: list[str]) -> int:
         arguments: The command line behind the program's name.
     """
     as_json = "--json" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
     try:
         code = _invoke(arguments, as_json=as_json)
         sys.stdout.flush()
@@ -104,8 +110,8 @@ def _explain(error: Exception, *, as_json: bool) -> int:
     if known is None:
         traceback.print_exception(error)
         known = SealstreamError(
-            f"{type(error).__name__}, which is a defect of Sealstream",
-            hint="report it with the lines on standard error",
+            f"{type(error).__name__}: this is a defect of Sealstream",
+            hint="please report it, with the lines on standard error",
         )
     return print_error(known, as_json=as_json)
 

@@ -3,11 +3,14 @@
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import typer
 
 from sealstream.deploy.cli.output import JsonOption
+
+if TYPE_CHECKING:
+    from sealstream.worker.settings import Settings
 
 _PANEL = "Run workers"
 
@@ -23,9 +26,10 @@ def processor(*, as_json: JsonOption = False) -> None:
 
     Runs until SIGTERM or Ctrl-C. Logs go to standard error, as JSON lines with --json or where it is no terminal.
     """
+    settings = _settings(as_json=as_json)
     from sealstream.processors.app import run
 
-    _run(run, as_json=as_json)
+    raise typer.Exit(run(settings))
 
 
 def sink(*, as_json: JsonOption = False) -> None:
@@ -33,9 +37,10 @@ def sink(*, as_json: JsonOption = False) -> None:
 
     Runs until SIGTERM or Ctrl-C. Logs go to standard error, as JSON lines with --json or where it is no terminal.
     """
+    settings = _settings(as_json=as_json)
     from sealstream.sinks.store.sink import run
 
-    _run(run, as_json=as_json)
+    raise typer.Exit(run(settings))
 
 
 def verifier(*, as_json: JsonOption = False) -> None:
@@ -43,12 +48,13 @@ def verifier(*, as_json: JsonOption = False) -> None:
 
     Runs until SIGTERM or Ctrl-C. Logs go to standard error, as JSON lines with --json or where it is no terminal.
     """
+    settings = _settings(as_json=as_json)
     from sealstream.sinks.verifier.service import run
 
-    _run(run, as_json=as_json)
+    raise typer.Exit(run(settings))
 
 
-def _run(role: Callable[..., int], *, as_json: bool) -> None:
+def _settings(*, as_json: bool) -> Settings:
     from sealstream.worker.settings import load_settings
 
-    raise typer.Exit(role(load_settings(log_format="json" if as_json else None)))
+    return load_settings(log_format="json" if as_json else None)

@@ -1,0 +1,52 @@
+"""The demonstration's look at the store, with the same code as ``sealstream verify`` and ``sealstream show``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sealstream.deploy.demo.tampering import Victim
+from sealstream.schemas.violation import Violation
+from sealstream.worker.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What a verification of the whole store found.
+
+    Arguments:
+        violations: What does not hold.
+        entries: How many entries were recomputed.
+        tenants: How many chains.
+    """
+
+    violations: tuple[Violation, ...]
+    entries: int
+    tenants: int
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether everything holds."""
+        return not self.violations
+
+    def is_only_at(self, tenant: str, seq: int) -> bool:
+        """Return whether something was found, and all of it at one entry."""
+        return not self.is_clean and all(v.tenant == tenant and v.seq == seq for v in self.violations)
+
+    @property
+    def in_words(self) -> str:
+        """What it found, for a person."""
+        if self.is_clean:
+            return f"clean: {self.entries:,} entries of {self.tenants:,} chains hold"
+        first = self.violations[0]
+        more = f", and {len(self.violations) - 1} more" if len(self.violations) > 1 else ""
+        return f"violation {first.type.value}: tenant {first.tenant}, seq {first.seq}: {first.message}{more}"
+
+
+def verify_whole_store(settings: Settings, on_progress: Callable[[str], None]) -> Verification:
+    raise NotImplementedError
+
+
+def record_of(settings: Settings, victim: Victim) -> dict[str, Any]:
+    raise NotImplementedError

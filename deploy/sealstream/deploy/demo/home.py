@@ -1,0 +1,65 @@
+"""The directory of a demonstration: its data, its logs, and what is left of them afterwards."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from sealstream.deploy.stack import erase
+from sealstream.deploy.stack.locations import DIRECTORY_MODE, directory_unusable, make_directory
+from sealstream.deploy.supervision import LOG_FOLDER, STATE_NAME
+from sealstream.schemas.errors import ConfigError
+
+
+class DemoHome:
+    """A directory that did not exist or was empty, so that all in it in the end is the demonstration's.
+
+    Arguments:
+        directory: The directory; None for a temporary one.
+
+    Raises:
+        ConfigError: There is something in it.
+        StackError: It cannot be created.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._existed = directory is not None and directory.exists()
+        if directory is None:
+            self.path = Path(tempfile.mkdtemp(prefix="sealstream-demo-"))
+            self.path.chmod(DIRECTORY_MODE)  # PostgreSQL runs under another account where we are root
+            return
+        self.path = make_directory(directory)
+        try:
+            occupied = any(self.path.iterdir())
+        except OSError as error:
+            raise directory_unusable(self.path, error) from error
+        if occupied:
+            raise ConfigError(
+                f"{self.path} is not empty, and the demo wants to count what is its own",
+                hint="name a directory that does not exist yet; `sealstream up --dir` continues what is in one",
+            )
+
+    @property
+    def logs(self) -> Path:
+        """Where the workers' logs are."""
+        return self.path / LOG_FOLDER
+
+    def remove(self, *, keep_logs: bool) -> None:
+        """Remove the data, and the directory if it was not there before.
+
+        Arguments:
+            keep_logs: Leave the workers' logs, for whoever looks for the reason of a failure.
+
+        Raises:
+            StackError: Something cannot be removed.
+        """
+        try:
+            if not keep_logs and self.logs.exists():
+                shutil.rmtree(self.logs)
+            (self.path / STATE_NAME).unlink(missing_ok=True)
+            erase(self.path)
+            if self._existed:
+                self.path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        except OSError as error:
+            raise directory_unusable(self.path, error) from error
