@@ -77,7 +77,7 @@ def verify_log(
     source: Sequence[SourceRecord], log: Sequence[ChainedRecord], *, genesis: Genesis = GENESIS, batch: int = 1_000_000
 ) -> tuple[PartitionVerifier, Outcome]:
     """Check a whole log in batches and return the verifier with all that it found."""
-    verifier = PartitionVerifier(Rules(genesis, TOPIC_ID, PARTITION), genesis, MemorySource(source))
+    verifier = PartitionVerifier(Rules(genesis, TOPIC_ID, PARTITION), MemorySource(source))
     whole = Outcome()
     rest = list(log)
     while rest:

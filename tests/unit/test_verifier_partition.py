@@ -187,7 +187,7 @@ def _other_key(log: list[ChainedRecord], at: int) -> list[ChainedRecord]:
         (_null_value, "payload-altered"),
         (_drop, "gap"),
         (_swap_with_next, "reordered"),
-        (_repeat_later, "reordered"),
+        (_repeat_later, "fork"),
         (_fork_later, "fork"),
         (_other_topic, "foreign"),
         (_other_partition, "foreign"),

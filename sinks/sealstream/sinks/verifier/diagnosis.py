@@ -87,7 +87,7 @@ def instead(  # noqa: PLR0911  # one return a kind of wrong
         message = f"seq {wanted.seq} to {claim.seq - 1} are missing: the entry of this source record has {claim.seq}"
         return finding(ViolationType.GAP, wanted.seq, message, expected, found)
     if _PLACE.issuperset(differ) and "prev" in differ and claim.seq < wanted.seq:
-        return finding(ViolationType.FORK, claim.seq, "another entry has this seq already", expected, found)
+        return finding(ViolationType.FORK, claim.seq, "an entry has this seq already", expected, found)
     message = f"the entry is not what the rules demand of its source record: {', '.join(differ)}"
     return finding(ViolationType.EDITED, demand.seq, message, expected, found)
 
@@ -100,7 +100,6 @@ def extra(  # noqa: PLR0911  # as above
     topic_id: bytes,
     partition: int,
     belongs: bool,
-    repeated: bool,
     next_seq: int,
 ) -> Finding:
     """Return what is wrong with a record that no source record demands here.
@@ -112,7 +111,6 @@ def extra(  # noqa: PLR0911  # as above
         topic_id: UUID of the source topic.
         partition: The source partition.
         belongs: Whether the entry's chain is one of this partition.
-        repeated: Whether the very same entry has stood on audit.chained before.
         next_seq: The next seq of that chain.
     """
     if claim is None:
@@ -134,10 +132,8 @@ def extra(  # noqa: PLR0911  # as above
         return finding(ViolationType.FOREIGN, "the entry belongs to a chain that does not stand here")
     if claim.kind is Kind.GAP:
         return finding(ViolationType.GAP, "a source range is declared lost, and nobody accepted that")
-    if repeated:
-        return finding(ViolationType.REORDERED, "the entry stands here a second time")
     if claim.seq < next_seq:
-        return finding(ViolationType.FORK, "another entry has this seq already")
+        return finding(ViolationType.FORK, "an entry has this seq already")
     return finding(ViolationType.EDITED, "no source record demands this entry")
 
 

@@ -27,8 +27,6 @@ from sealstream.sinks.verifier.records import (
 )
 from sealstream.sinks.verifier.rules import Rules, Verdict
 
-RECENT_ENTRIES: Final = 65_536
-"""How many entries back a second copy of an entry is told from a forked one."""
 DELAYED_ENTRIES_MAX: Final = 1_000
 """How many entries that stand behind their place are waited for; they are found by their hash."""
 
@@ -38,33 +36,27 @@ class PartitionVerifier:
 
     Arguments:
         rules: The rules for this partition, their window filled as far as the verifier has come.
-        genesis: What the instance's chains pin.
         source: The partition of audit.events, at ``source_position``.
         chains: The chains as far as they were verified, by name.
         source_position: The first source offset whose entries have not all been verified.
         delayed: Hashes of entries that were reported to stand behind their place and have not come yet.
-        recent: Hashes of the entries verified last, oldest first.
     """
 
     def __init__(
         self,
         rules: Rules,
-        genesis: Genesis,
         source: Source,
         *,
         chains: dict[bytes, Chain] | None = None,
         source_position: int = 0,
         delayed: Iterable[bytes] = (),
-        recent: Iterable[bytes] = (),
     ) -> None:
         self.rules = rules
         self.chains: dict[bytes, Chain] = {} if chains is None else chains
         self.source_position = source_position
         self.delayed: dict[bytes, None] = dict.fromkeys(delayed)
-        self._genesis = genesis
         self._source = source
         self._demands: deque[Demand] = deque()
-        self._recent: deque[bytes] = deque(recent, RECENT_ENTRIES)
         self._clock_ahead = False
 
     def check(self, records: Sequence[ChainedRecord], more: More, *, latest: int) -> Outcome:
@@ -118,7 +110,7 @@ class PartitionVerifier:
         demands: list[Demand] = []
         seq, prev = head
         if seq == 0:
-            entry = self.rules.genesis(verdict)
+            entry = self.rules.genesis_entry(verdict)
             prev = entry_hash(entry)
             demands.append(Demand(chain, verdict, True, 0, ZERO_HASH, entry, prev, self.rules.genesis_value))
             seq = 1
@@ -140,7 +132,6 @@ class PartitionVerifier:
         self._demands.popleft()
         demand.chain.head = Head(demand.seq + 1, demand.digest)
         outcome.touched[demand.chain.name] = demand.chain
-        self._recent.append(demand.digest)
         if not demand.genesis:
             self.rules.settle(demand.verdict, demand.seq)
             self.source_position = demand.verdict.offset + 1
@@ -192,7 +183,7 @@ class PartitionVerifier:
         It is believed only if the source really has such a record: an invented offset must not make everything before
         it count as missing.
         """
-        if claim is None or (claim.topic_id, claim.partition) != (self.rules.topic_id, self.rules.partition):
+        if claim is None or not self.rules.is_here(claim):
             return False
         if demand.genesis and claim.offset == demand.verdict.offset:
             return claim.kind is not Kind.GENESIS and claim.tenant.encode() == demand.chain.name
@@ -251,7 +242,6 @@ class PartitionVerifier:
             topic_id=self.rules.topic_id,
             partition=self.rules.partition,
             belongs=belongs,
-            repeated=digest in self._recent,
             next_seq=0 if chain is None else chain.head.seq,
         )
         self._report(finding, chain, outcome)
@@ -265,9 +255,9 @@ class PartitionVerifier:
             found = Genesis.parse(value)
         except EntryInvalid:
             return
-        if claim.kind is Kind.GENESIS and payload_digest(value) == claim.payload and found != self._genesis:
+        if claim.kind is Kind.GENESIS and payload_digest(value) == claim.payload and found != self.rules.genesis:
             raise InstanceDiffers(
-                f"the chains pin {found}, and this verifier is set up for {self._genesis}",
+                f"the chains pin {found}, and this verifier is set up for {self.rules.genesis}",
                 hint="give the verifier the instance, partitions and window of the processor",
             )
 
@@ -308,7 +298,7 @@ class PartitionVerifier:
             partition=self.rules.partition,
             offset=finding.offset,
             topic_id=self.rules.topic_id,
-            instance=self._genesis.instance,
+            instance=self.rules.genesis.instance,
             expected=finding.expected,
             found=finding.found,
             severity=severity,

@@ -15,6 +15,7 @@ from sealstream.schemas.entry import (
     TENANT_PATTERN,
     VALUE_BYTES_MAX,
     ZERO_HASH,
+    Entry,
     Genesis,
     Kind,
     Quarantine,
@@ -86,6 +87,7 @@ class Rules:
     """
 
     def __init__(self, genesis: Genesis, topic_id: bytes, partition: int) -> None:
+        self.genesis = genesis
         self.topic_id = topic_id
         self.partition = partition
         self.genesis_value: bytes = genesis.payload()
@@ -140,7 +142,7 @@ class Rules:
             verdict.digest,
         )
 
-    def genesis(self, first: Verdict) -> bytes:
+    def genesis_entry(self, first: Verdict) -> bytes:
         """Return the genesis entry that must stand right before a chain's first entry."""
         return pack_trusted(
             Kind.GENESIS,
@@ -157,6 +159,10 @@ class Rules:
             len(self.genesis_value),
             self._genesis_digest,
         )
+
+    def is_here(self, entry: Entry) -> bool:
+        """Return whether an entry says that its source record is of this topic and partition."""
+        return (entry.topic_id, entry.partition) == (self.topic_id, self.partition)
 
     def belongs(self, chain: bytes) -> bool:
         """Return whether a chain is one that this partition's records can stand in."""

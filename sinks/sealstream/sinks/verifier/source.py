@@ -1,0 +1,268 @@
+"""audit.events as the verifier reads it: by itself, to where the chained records lead, and never further than it must.
+
+One consumer reads all partitions of this worker. It has no group and commits nothing: where the verifier stands is
+part of its own state. A partition that runs ahead of its chained records is paused, so memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, cast
+
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from sealstream.kafka.client import KafkaConnection, consumer_config
+from sealstream.schemas.errors import ConfigError, Unreachable
+from sealstream.sinks.verifier.rules import SourceRecord
+
+OFFSET_MAX: Final = 2**62
+"""No log gets there; a claimed offset beyond it is not even asked for."""
+AHEAD_RECORDS_MAX: Final = 20_000
+AHEAD_BYTES_MAX: Final = 32 * 1024 * 1024
+"""How far a partition may be read ahead of its chained records before it is paused."""
+FETCH_RECORDS: Final = 5_000
+DOUBT_SECONDS: Final = 1.0
+"""How long a record is waited for where the chained record does not say for which."""
+POLL_SECONDS: Final = 0.1
+QUEUE_KILOBYTES: Final = 65_536
+UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION  # noqa: SLF001  # librdkafka's public name for it
+
+
+class LogCut(Exception):  # says what happened to the log; the session turns it into a finding
+    """A log does not have the offset that is to be read next.
+
+    Arguments:
+        topic: The topic.
+        partition: The partition.
+    """
+
+    def __init__(self, topic: str, partition: int) -> None:
+        super().__init__(f"{topic} partition {partition} does not have the offset to be read next")
+        self.topic = topic
+        self.partition = partition
+
+
+class Interrupted(Exception):  # no error: the worker was told to stop
+    """The worker was told to stop while it waited."""
+
+
+def source_record(message: Message) -> SourceRecord:
+    """Return a message of audit.events as the rules take it."""
+    kind, milliseconds = message.timestamp()
+    received = milliseconds * 1000 if kind == TIMESTAMP_LOG_APPEND_TIME else None
+    return SourceRecord(cast("int", message.offset()), message.key(), message.value(), received)
+
+
+def is_passing(error: KafkaError) -> bool:
+    """Return whether a consumer's error is one that its library deals with by itself; those that need us, raise.
+
+    Raises:
+        ConfigError: The brokers do not let us read.
+        Unreachable: The topic is not there at the moment, or the consumer is at its end.
+    """
+    if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+        raise ConfigError(f"Kafka refuses to let the verifier read: {error.str()}", hint="grant it READ")
+    if error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, UNKNOWN_PARTITION):
+        raise Unreachable(f"a topic of the verifier cannot be read: {error.str()}", hint="sealstream topics check")
+    return True
+
+
+class SourceReader:
+    """Reads the source partitions that belong to this worker's chained partitions.
+
+    Arguments:
+        connection: How to reach Kafka.
+        topic: The name of audit.events.
+        client_id: The client's name in the brokers' logs.
+        stopping: Whether the worker was told to stop.
+        patience_seconds: How long a record that must be there may take to arrive.
+    """
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        topic: str,
+        *,
+        client_id: str,
+        stopping: Callable[[], bool],
+        patience_seconds: float,
+    ) -> None:
+        self.topic = topic
+        self.stopping = stopping
+        self.patience_seconds = patience_seconds
+        config = consumer_config(connection, client_id=client_id, group=f"{client_id}-never-commits") | {
+            "enable.partition.eof": True,
+            "queued.max.messages.kbytes": QUEUE_KILOBYTES,
+        }
+        self._consumer = Consumer(config)
+        self._lookup = Consumer(config | {"client.id": f"{client_id}-lookup", "queued.min.messages": 1})
+        self._partitions: dict[int, SourcePartition] = {}
+
+    def assign(self, positions: dict[int, int]) -> dict[int, SourcePartition]:
+        """Read these partitions from these offsets on, and no others."""
+        self._partitions = {number: SourcePartition(self, number, offset) for number, offset in positions.items()}
+        self._consumer.assign([TopicPartition(self.topic, number, offset) for number, offset in positions.items()])
+        return self._partitions
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._consumer.close()
+        self._lookup.close()
+
+    def fill(self, timeout_seconds: float) -> None:
+        """Take in what has arrived for any partition, waiting at most so long for the first of it.
+
+        Raises:
+            LogCut: A partition does not have the offset that is to be read next.
+        """
+        first = self._consumer.poll(timeout_seconds)
+        messages = [] if first is None else [first, *self._consumer.consume(FETCH_RECORDS, 0)]
+        for message in messages:
+            error = message.error()
+            partition = self._partitions.get(cast("int", message.partition()))
+            if error is None:
+                if partition is not None:
+                    partition.take_in(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                if partition is not None:
+                    partition.end = cast("int", message.offset())
+            elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                raise LogCut(self.topic, cast("int", message.partition()))
+            else:
+                is_passing(error)
+        full = [p for p in self._partitions.values() if p.is_full and not p.paused]
+        self._pause(full)
+
+    def resume(self, partition: SourcePartition) -> None:
+        """Read a paused partition again."""
+        partition.paused = False
+        self._consumer.resume([TopicPartition(self.topic, partition.number)])
+
+    def end_of(self, number: int) -> int:
+        """Return where a partition ends now for a read_committed reader.
+
+        Raises:
+            Unreachable: Kafka does not answer.
+        """
+        try:
+            found = self._consumer.get_watermark_offsets(
+                TopicPartition(self.topic, number), timeout=self.patience_seconds
+            )
+        except KafkaException as exception:
+            raise Unreachable(f"the end of {self.topic} cannot be read: {exception.args[0].str()}") from exception
+        return found[1]
+
+    def look_up(self, number: int, offset: int) -> SourceRecord | None:
+        """Return the record at an offset, if a read_committed reader sees one there.
+
+        Raises:
+            Unreachable: Kafka does not answer in time.
+        """
+        if offset > OFFSET_MAX:
+            return None
+        self._lookup.assign([TopicPartition(self.topic, number, offset)])
+        deadline = time.monotonic() + self.patience_seconds
+        try:
+            while time.monotonic() < deadline:
+                if self.stopping():
+                    raise Interrupted
+                message = self._lookup.poll(POLL_SECONDS)
+                error = None if message is None else message.error()
+                if message is None:
+                    continue
+                if error is None:
+                    record = source_record(message)
+                    return record if record.offset == offset else None
+                if error.code() in (
+                    KafkaError._PARTITION_EOF,
+                    KafkaError._AUTO_OFFSET_RESET,
+                    KafkaError.OFFSET_OUT_OF_RANGE,
+                ):
+                    return None
+                is_passing(error)
+        finally:
+            self._lookup.unassign()
+        raise Unreachable(f"{self.topic} partition {number} cannot be read at offset {offset}")
+
+    def _pause(self, partitions: list[SourcePartition]) -> None:
+        if partitions:
+            self._consumer.pause([TopicPartition(self.topic, p.number) for p in partitions])
+            for partition in partitions:
+                partition.paused = True
+
+
+class SourcePartition:
+    """One source partition: what has been read of it and not been asked for yet.
+
+    Arguments:
+        reader: Reads it.
+        number: Its number.
+        position: The offset from which it is read.
+    """
+
+    def __init__(self, reader: SourceReader, number: int, position: int) -> None:
+        self.number = number
+        self.paused = False
+        self.end = -1
+        """Where the partition ended when its end was reached last; -1 if that has not been since."""
+        self._reader = reader
+        self._next = position
+        self._records: deque[SourceRecord] = deque()
+        self._size_bytes = 0
+        self._found: SourceRecord | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as much has been read ahead as may be."""
+        return len(self._records) >= AHEAD_RECORDS_MAX or self._size_bytes >= AHEAD_BYTES_MAX
+
+    def drained_to(self) -> int | None:
+        """Return the offset up to which all records were asked for, if that is the partition's end."""
+        return None if self._records or self.end < self._next else self.end
+
+    def take_in(self, message: Message) -> None:
+        """Keep a message until it is asked for."""
+        record = source_record(message)
+        self._records.append(record)
+        self._size_bytes += len(record.value or b"")
+
+    def ready(self) -> SourceRecord | None:
+        """Return the next record if it is at hand, and move behind it."""
+        if not self._records:
+            return None
+        record = self._records.popleft()
+        self._size_bytes -= len(record.value or b"")
+        self._next = record.offset + 1
+        if self.paused and not self._records:
+            self._reader.resume(self)
+        return record
+
+    def wait(self, until: int) -> SourceRecord | None:
+        """Return the next record and move behind it; ``None`` if there is certainly none up to an offset.
+
+        Raises:
+            Unreachable: A record that must be there does not arrive, or Kafka does not say that it is not there.
+            Interrupted: The worker was told to stop.
+        """
+        patience = DOUBT_SECONDS if until < 0 else self._reader.patience_seconds
+        deadline = time.monotonic() + patience
+        while not self._records:
+            if 0 <= until < self.end:
+                return None
+            if self._reader.stopping():
+                raise Interrupted
+            if time.monotonic() >= deadline:
+                if until < 0 or self._reader.end_of(self.number) <= until:
+                    return None  # the brokers say so themselves: not a matter of waiting longer
+                raise Unreachable(f"{self._reader.topic} partition {self.number} does not come up to offset {until}")
+            self._reader.fill(POLL_SECONDS)
+        return self.ready()
+
+    def find(self, offset: int) -> SourceRecord | None:
+        """Return the record at an offset, if a read_committed reader sees one there, without moving."""
+        if self._found is None or self._found.offset != offset:
+            here = next((record for record in self._records if record.offset == offset), None)
+            self._found = here if here is not None else self._reader.look_up(self.number, offset)
+        return self._found
