@@ -74,6 +74,14 @@ SINK_SLOW_BATCHES: Final = counter(
     "sink_slow_batches_total", "Batches that met rows which were there already and were compared row by row."
 )
 
+SINK_VIOLATIONS: Final = counter(
+    "sink_violations_total", "Differences between the log and the store that this worker reported, by type.", "type"
+)
+SINK_UNDECODED: Final = counter(
+    "sink_undecoded_total", "Stored events whose payload could not be decoded for search, by reason.", "reason"
+)
+SINK_ASSIGNED: Final = gauge("sink_assigned_partitions", "Partitions that this worker stores.")
+
 # -- verifier ------------------------------------------------------------------------------------------------------
 
 VERIFIER_ENTRIES: Final = counter(

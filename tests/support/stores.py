@@ -1,0 +1,135 @@
+"""Stores for tests: migrated, with logins as an operator would make them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+from sealstream.schemas.codec import EventReader
+from sealstream.schemas.violation import Violation
+from sealstream.sinks.store.batch import Batch
+from sealstream.sinks.store.derive import Deriver
+from sealstream.sinks.store.migrate import migrate
+from sealstream.sinks.store.records import ChainedRecord, read_record
+from sealstream.sinks.store.writer import StoreWriter
+from support.chained import INSTANCE, Sealed
+
+TOPIC = "audit.chained"
+TOPIC_ID = bytes(range(16, 32))
+
+
+@dataclass
+class TestStore:
+    """A migrated store and its logins.
+
+    Arguments:
+        url: As its superuser.
+    """
+
+    __test__ = False
+
+    url: str
+    partitions: int = 4
+    logins: list[str] = field(default_factory=list[str])
+
+    def __post_init__(self) -> None:
+        migrate(self.url, partitions=self.partitions)
+
+    def login(self, *groups: str) -> str:
+        """Make a login role that is granted these groups, and return the store's URL for it."""
+        name, password = f"login_{secrets.token_hex(6)}", secrets.token_hex(12)
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(password))
+            )
+            for group in groups:
+                connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(group), sql.Identifier(name)))
+        self.logins.append(name)
+        parts = urlsplit(self.url)
+        return parts._replace(netloc=f"{name}:{password}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+    def reader(self, *tenants: str) -> str:
+        """Make a login that may read these tenants, and return the store's URL for it."""
+        url = self.login("sealstream_reader")
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            for tenant in tenants:
+                connection.execute(
+                    "INSERT INTO sealstream.reader_tenants VALUES (%s, %s)", (urlsplit(url).username, tenant)
+                )
+        return url
+
+    def drop_logins(self) -> None:
+        """Drop the logins, which are the whole cluster's."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            for name in self.logins:
+                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+    def query(self, statement: str, *arguments: object) -> list[tuple[object, ...]]:
+        """Ask the store as its superuser."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            return connection.execute(statement.encode(), arguments or None).fetchall()
+
+    def tamper(self, statement: str, *arguments: object) -> None:
+        """Change the store as a superuser who switches the guards off."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("SET session_replication_role = replica")
+            assert connection.execute(statement.encode(), arguments or None).rowcount > 0, "nothing was changed"
+
+    def contents(self) -> tuple[list[tuple[object, ...]], ...]:
+        """Return all rows of all tables that a batch changes, in a fixed order."""
+        return tuple(
+            self.query(f"SELECT * FROM sealstream.{table} ORDER BY {order}")
+            for table, order in (
+                ("entries", "tenant, seq, partition"),
+                ("payloads", "tenant, seq"),
+                ("events", "tenant, seq"),
+                ("tenant_heads", "tenant"),
+            )
+        )
+
+
+class Feeder:
+    """Feeds records into a store as the sink does, and counts offsets of audit.chained for them."""
+
+    def __init__(self, url: str, *, writer: str = "test/1", partitions: int = 4) -> None:
+        self.reported: list[Violation] = []
+        self.report: Callable[[Sequence[Violation]], None] = self.reported.extend
+        self.writer = StoreWriter(
+            url,
+            topic=TOPIC,
+            instance=INSTANCE,
+            writer=writer,
+            derive=Deriver(EventReader()),
+            report=lambda violations: self.report(violations),
+            timeout_seconds=10.0,
+        )
+        self.offsets = dict.fromkeys(range(partitions), 0)
+
+    def claim(self) -> dict[int, int]:
+        """Claim all partitions and go on where the store says."""
+        self.offsets = self.writer.claim(dict.fromkeys(self.offsets, 0), topic_id=TOPIC_ID)
+        return dict(self.offsets)
+
+    def batch(self, records: Iterable[Sealed]) -> Batch:
+        """Return records as the next batch."""
+        found: dict[int, list[ChainedRecord]] = {}
+        ends = dict(self.offsets)
+        for record in records:
+            offset = ends[record.partition]
+            ends[record.partition] += 1
+            headers = [("seal-entry", record.entry)]
+            found.setdefault(record.partition, []).append(
+                read_record(TOPIC, record.partition, offset, record.key, record.value, headers, instance=INSTANCE)
+            )
+        return Batch(found, {n: self.offsets[n] for n in found}, {n: ends[n] for n in found})
+
+    def feed(self, records: Iterable[Sealed]) -> None:
+        """Store records as the next batch."""
+        batch = self.batch(records)
+        self.writer.write(batch)
+        self.offsets |= dict(batch.ends)
