@@ -127,10 +127,22 @@ def run_tool(
             wait.pause()
     finally:
         if process.poll() is None:
-            process.kill()
+            _kill_with_children(process)
         process.wait()
     if process.returncode != 0:
         raise StackError(f"{what} failed with exit code {process.returncode}", log_tail=tail(log))
+
+
+def _kill_with_children(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program and what it has started: initdb's children would go on writing to a directory being removed."""
+    with contextlib.suppress(psutil.NoSuchProcess):  # it ended just now
+        family = psutil.Process(process.pid)
+        members = [family, *family.children(recursive=True)]
+        for member in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        for member in members:
+            _ended_within(Identity(pid=member.pid, started_seconds=member.create_time()), _KILLED_WAIT_SECONDS)
 
 
 def end(identity: Identity, *, steps: Sequence[tuple[signal.Signals, float]], what: str) -> None:
