@@ -209,8 +209,7 @@ class AuditEvent:
             raise EventInvalid("tenant", "is not a valid tenant", hint=_TENANT_HINT)
         if len(self.salt) != 16:
             raise EventInvalid("salt", f"has {len(self.salt)} bytes instead of 16")
-        if self.occurred_at.utcoffset() is None:
-            raise EventInvalid("occurred_at", "has no time zone", hint="use datetime.now(UTC)")
+        _check_moment("occurred_at", self.occurred_at)
         if len(self.targets) > TARGETS_MAX:
             raise EventInvalid("targets", f"has {len(self.targets)} targets, more than {TARGETS_MAX}")
         if not _is_plain(self.action):
@@ -235,6 +234,17 @@ class AuditEvent:
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise EventInvalid(name, f"is a {type(value).__name__}", hint=f"give a {_type_names(kind)}")
+
+
+def _check_moment(where: str, moment: datetime) -> None:
+    if moment.utcoffset() is None:
+        raise EventInvalid(where, "has no time zone", hint="use datetime.now(UTC)")
+    if 1 < moment.year < 9999:
+        return
+    try:
+        moment.astimezone(UTC)  # which is what a reader of the event makes of it
+    except OverflowError:
+        raise EventInvalid(where, "lies beyond the calendar in UTC") from None
 
 
 def _check_context(context: Context) -> None:
