@@ -1,0 +1,333 @@
+"""Turns source records into entries (pure: no I/O, no clock, no setting but what genesis pins).
+
+The chain is a function of the source partition alone: any split into batches and any restart gives the same bytes.
+Every record becomes exactly one entry. The checks run in a fixed order, and the first that fails decides; a test holds
+this code equal to a plain model of the rules.
+"""
+
+# ruff: noqa: D102 - the methods of the two protocols are described by their classes
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final, Protocol, TypeAlias
+
+from sealstream.kafka.partition import partition_of
+from sealstream.kafka.topics import TRACEPARENT_HEADER
+from sealstream.processors.window import Window
+from sealstream.schemas.codec import read_prefix
+from sealstream.schemas.entry import (
+    CARRIED_KINDS,
+    EVENT_ID_PATTERN,
+    PAYLOAD_PREFIX,
+    TENANT_PATTERN,
+    VALUE_BYTES_MAX,
+    ZERO_HASH,
+    Genesis,
+    Kind,
+    Quarantine,
+    pack_trusted,
+    partition_chain,
+    payload_digest,
+)
+from sealstream.schemas.errors import FrameInvalid, SealstreamError
+
+LOG_APPEND_TIME: Final = 2
+"""The timestamp type of a record whose time is the broker's, as the Kafka protocol and librdkafka number it."""
+
+MICROSECONDS: Final = 1_000_000
+_EVENT_KINDS: Final = (Kind.EVENT, Kind.IMPORTED, Kind.CONTROL)  # by the index of the enum on the wire
+_CARRIED: Final = tuple(kind in CARRIED_KINDS for kind in Kind)
+_ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-"
+_ID_BYTES_MAX: Final = 128
+_TRACEPARENT_PATTERN: Final = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_NONE: Final = b""
+
+
+class Record(Protocol):
+    """A record of audit.events, as confluent-kafka's ``Message`` presents it: nothing is copied to be chained."""
+
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def offset(self) -> int | None: ...
+    def timestamp(self) -> tuple[int, int]: ...
+    def headers(self) -> object: ...
+
+
+class PositionDiffers(SealstreamError):
+    """A batch does not begin where its partition's heads end, or does not go forward: it must be read again."""
+
+
+@dataclass(slots=True)
+class Link:
+    """The end of one chain.
+
+    Arguments:
+        name: The chain's name.
+        seq: The seq of the entry to come.
+        hash: The hash of the entry before it; zeros before genesis.
+    """
+
+    name: bytes
+    seq: int = 0
+    hash: bytes = ZERO_HASH
+
+
+class Heads(Protocol):
+    """Where chains end, by their names; kept packed, because there may be a million of them."""
+
+    def get(self, name: bytes) -> Link | None: ...
+    def put(self, link: Link) -> None: ...
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """All that chaining knows of one source partition.
+
+    Arguments:
+        partition: The partition.
+        heads: The ends of its chains.
+        window: The records that later ones can repeat.
+        position: The source offset to go on from.
+        last_offset: The offset of the last record that was chained; -1 before the first.
+        last_received: Its append time in microseconds.
+    """
+
+    partition: int
+    heads: Heads
+    window: Window
+    position: int = 0
+    last_offset: int = -1
+    last_received: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What every entry of an instance depends on besides the records.
+
+    Arguments:
+        genesis: What each chain pins.
+        topic_id: The UUID of the source topic, 16 bytes.
+    """
+
+    genesis: Genesis
+    topic_id: bytes
+
+    @property
+    def genesis_digest(self) -> bytes:
+        """The digest of each genesis entry's payload."""
+        return payload_digest(self.genesis.payload())
+
+    def window(self) -> Window:
+        """Return an empty duplicate window."""
+        return Window(offsets=self.genesis.window_offsets, microseconds=self.genesis.window_seconds * MICROSECONDS)
+
+
+Sealed: TypeAlias = tuple[bytes, bytes, bytes, bytes | None]
+"""A record for audit.chained: key, value, entry, and the traceparent if there was a valid one."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A quarantined record and where its entry stands.
+
+    Arguments:
+        key: The record's key.
+        value: Its value.
+        offset: Its source offset.
+        reason: Why it is quarantined.
+        digest: The digest of its payload.
+        chain: The chain that holds its entry.
+        seq: The seq of its entry.
+    """
+
+    key: bytes | None
+    value: bytes | None
+    offset: int
+    reason: Quarantine
+    digest: bytes
+    chain: bytes
+    seq: int
+
+
+@dataclass(slots=True)
+class Chained:
+    """What the records of one partition became.
+
+    Arguments:
+        sealed: The records for audit.chained, in order, geneses included.
+        letters: The quarantined records, in order.
+        links: The chains that grew.
+        kinds: Number of entries by kind.
+    """
+
+    sealed: list[Sealed] = field(default_factory=list[Sealed])
+    letters: list[DeadLetter] = field(default_factory=list[DeadLetter])
+    links: list[Link] = field(default_factory=list[Link])
+    kinds: list[int] = field(default_factory=lambda: [0] * len(Kind))
+
+
+def chain(rules: Rules, state: PartitionState, records: Iterable[Record]) -> Chained:
+    """Chain records of one partition and move its state behind them.
+
+    Arguments:
+        rules: What every entry depends on.
+        state: What is known of the partition. If this raises, the state is half moved and must be thrown away.
+        records: The records, in the order of their offsets.
+
+    Raises:
+        PositionDiffers: A record stands before the position, or before another one that came first.
+    """
+    # One pass, a few microseconds a record: what the loop touches is bound to locals.
+    chained, partition, topic_id = Chained(), state.partition, rules.topic_id
+    sealed, kinds, judge, carried = chained.sealed, chained.kinds, state.window.judge, _CARRIED
+    position, received = state.position, state.last_received
+    keys = _Keys(rules, state)
+    entered = keys.entered
+    for record in records:
+        key, value, offset = record.key(), record.value() or _NONE, record.offset() or 0
+        if offset < position:
+            raise PositionDiffers(f"partition {partition} has offset {offset} behind {position - 1}")
+        position = offset + 1
+        time_type, milliseconds = record.timestamp()
+        received = milliseconds * 1000 if time_type == LOG_APPEND_TIME else 0
+        found = entered.get(key)
+        if found is None:
+            found = keys.enter(key)
+        link, reason = found
+        payload = sha256(PAYLOAD_PREFIX + value).digest()
+        kind, ref, event_id = Kind.QUARANTINED, 0, _NONE
+        if not reason:
+            reason, event_id, kind = judge_value(link.name, value, append_time=time_type == LOG_APPEND_TIME)
+        if not link.seq:
+            sealed.append(_genesis(rules, link, partition, offset, received))
+            kinds[Kind.GENESIS] += 1
+        seq = link.seq
+        if reason:
+            letter = DeadLetter(key, record.value(), offset, Quarantine(reason), payload, link.name, seq)
+            chained.letters.append(letter)
+        else:
+            repeat = judge(link.name, event_id, offset, received, seq, payload)
+            if repeat is not None:
+                kind, ref = repeat
+        entry = pack_trusted(
+            kind, reason, link.name, seq, link.hash, received, topic_id, partition, offset, ref, event_id, len(value),
+            payload,
+        )  # fmt: skip
+        link.seq, link.hash = seq + 1, sha256(b"\x00" + entry).digest()
+        sealed.append((link.name, value if carried[kind] else _NONE, entry, traceparent(record)))
+        kinds[kind] += 1
+    chained.links = keys.grown()
+    for link in chained.links:
+        state.heads.put(link)
+    if position > state.position:
+        state.position, state.last_offset, state.last_received = position, position - 1, received
+    return chained
+
+
+def judge_value(tenant: bytes, value: bytes, *, append_time: bool) -> tuple[int, bytes, Kind]:
+    """Check a record whose key is its tenant and stands in the right partition.
+
+    Arguments:
+        tenant: The key.
+        value: The value; empty if it is null.
+        append_time: Whether the record's time is the broker's.
+
+    Returns:
+        The reason of the first check that failed or 0, the event id as the entry holds it, and the kind that the
+        payload claims (``QUARANTINED`` with a reason).
+    """
+    bad = Kind.QUARANTINED
+    if not value or len(value) > VALUE_BYTES_MAX:
+        return Quarantine.VALUE_SIZE, _NONE, bad
+    try:
+        event_id, named, index = read_prefix(value)
+    except FrameInvalid:
+        return Quarantine.MALFORMED, _NONE, bad
+    # Five times as fast as EVENT_ID_PATTERN; a test holds the two equal.
+    valid = 0 < len(event_id) <= _ID_BYTES_MAX and not event_id.translate(None, _ID_BYTES)
+    if named != tenant:
+        return Quarantine.TENANT_DIFFERS, event_id if valid else _NONE, bad
+    if not valid:
+        return Quarantine.EVENT_ID_INVALID, _NONE, bad
+    if not append_time:
+        return Quarantine.TIMESTAMP_TYPE, event_id, bad
+    return 0, event_id, _EVENT_KINDS[index]
+
+
+def judge_key(key: bytes | None, *, partition: int, partitions: int) -> Quarantine | None:
+    """Return what is wrong with a record's key, or ``None`` if it names a tenant of this partition."""
+    if not key:
+        return Quarantine.NO_KEY
+    if TENANT_PATTERN.fullmatch(key) is None:
+        return Quarantine.TENANT_INVALID
+    if partition_of(key, partitions) != partition:
+        return Quarantine.PARTITION_WRONG
+    return None
+
+
+def traceparent(record: Record) -> bytes | None:
+    """Return the value of a record's first ``traceparent`` header if it is valid, as W3C Trace Context has it."""
+    try:
+        headers = record.headers()
+    except (SystemError, UnicodeError):
+        # confluent-kafka cannot present headers of which one has a name that is no UTF-8. Headers are no evidence.
+        return None
+    if not isinstance(headers, list):
+        return None
+    for name, value in headers:  # pyright: ignore[reportUnknownVariableType]
+        if name == TRACEPARENT_HEADER:
+            return value if isinstance(value, bytes) and _TRACEPARENT_PATTERN.fullmatch(value) else None
+    return None
+
+
+class _Keys:
+    """The keys of one batch: each is judged once, and its chain's end unpacked once.
+
+    Arguments:
+        rules: What every entry depends on.
+        state: The partition.
+    """
+
+    def __init__(self, rules: Rules, state: PartitionState) -> None:
+        self._partitions = rules.genesis.partitions
+        self._state = state
+        self._apart: Link | None = None
+        self.entered: dict[bytes | None, tuple[Link, int]] = {}
+
+    def enter(self, key: bytes | None) -> tuple[Link, int]:
+        """Return the chain that records with this key go to, and why they are quarantined or 0."""
+        heads, partition = self._state.heads, self._state.partition
+        # A tenant that has a chain here was judged before. The chain !partition-<n> is no tenant, whatever a key says.
+        known = heads.get(key) if key and key[0] != ord("!") else None
+        reason = judge_key(key, partition=partition, partitions=self._partitions) if known is None else None
+        if reason is None:
+            found = (known or Link(key or _NONE), 0)
+        else:
+            if self._apart is None:
+                name = partition_chain(partition).encode()
+                self._apart = heads.get(name) or Link(name)
+            found = (self._apart, int(reason))
+        self.entered[key] = found
+        return found
+
+    def grown(self) -> list[Link]:
+        """Return the chains that were entered, each once."""
+        tenants = [link for link, reason in self.entered.values() if not reason]
+        return tenants if self._apart is None else [*tenants, self._apart]
+
+
+def _genesis(rules: Rules, link: Link, partition: int, offset: int, received: int) -> Sealed:
+    """Begin a chain right before its first entry, with that record's time and coordinates."""
+    payload = rules.genesis.payload()
+    entry = pack_trusted(
+        Kind.GENESIS, 0, link.name, 0, ZERO_HASH, received, rules.topic_id, partition, offset, 0, _NONE, len(payload),
+        payload_digest(payload),
+    )  # fmt: skip
+    link.seq, link.hash = 1, sha256(b"\x00" + entry).digest()
+    return link.name, payload, entry, None
+
+
+assert EVENT_ID_PATTERN.fullmatch(_ID_BYTES) is not None

@@ -1,0 +1,200 @@
+"""The transactional cycle: chain, begin, produce, send offsets, commit. One batch, one transaction.
+
+Entries, heads, dead letters and the source position become visible together or not at all. Whatever happens in between,
+the recovery is one and the same: a reader of committed records sees the state of the last commit, and whoever owns the
+partition next goes on from there and makes the same bytes again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TRACEPARENT_HEADER, TopicNames
+from sealstream.kafka.transactions import AbortRequired, produce_waiting, transactional_call
+from sealstream.processors.batch import Batch
+from sealstream.processors.chaining import Chained, PartitionState, Rules, chain
+from sealstream.processors.deadletter import Headers, headers_of, key_of, value_of
+from sealstream.processors.heads import PartitionHead, chain_key, pack_link, partition_key
+from sealstream.schemas.entry import Kind
+from sealstream.schemas.errors import SealstreamError
+
+CALL_SECONDS: Final = 1.0
+"""How long one call of librdkafka may block, so that a stop is noticed in between."""
+
+
+class StopRequested(SealstreamError):
+    """The worker was told to stop, and the brokers did not let it finish; the coordinator aborts what is open."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a committed transaction held.
+
+    Arguments:
+        kinds: Number of entries by kind.
+        records: Number of source records.
+        seconds: From the begin of the transaction to the end of its commit.
+        oldest_ms: The least append time of its records in milliseconds since the epoch; 0 for none.
+    """
+
+    kinds: list[int] = field(default_factory=lambda: [0] * len(Kind))
+    records: int = 0
+    seconds: float = 0.0
+    oldest_ms: int = 0
+
+
+class Cycle:
+    """Puts batches through transactions.
+
+    Arguments:
+        producer: The transactional producer, initialised.
+        consumer: The consumer of the source; its membership fences a zombie's commit (KIP-447).
+        topics: The instance's topics.
+        rules: What every entry depends on.
+        timeout_seconds: The transaction's timeout.
+        stopping: Whether the worker must stop now, finished or not.
+
+    ``opened_at`` is when the last transaction was begun (monotonic seconds).
+    """
+
+    def __init__(
+        self,
+        producer: Producer,
+        consumer: Consumer,
+        topics: TopicNames,
+        rules: Rules,
+        *,
+        timeout_seconds: float,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._producer = producer
+        self._consumer = consumer
+        self._topics = topics
+        self._rules = rules
+        self._timeout_seconds = timeout_seconds
+        self._stopping = stopping
+        self._pin = pin(rules)
+        self.opened_at = 0.0
+
+    def run(self, batch: Batch, states: Mapping[int, PartitionState]) -> Outcome:
+        """Chain a batch and commit it.
+
+        Arguments:
+            batch: The batch; it begins where the states end.
+            states: The states of its partitions. They are moved first, so whatever this raises, throw them away.
+
+        Raises:
+            PositionDiffers: The batch does not follow the states. Nothing was begun.
+            WindowIncomplete: A record may repeat one that is gone. Nothing was begun.
+            AbortRequired: The transaction was aborted; after a reload the same records can be done again.
+            ProducerFatal: The producer is at its end, or the outcome is unknown; the committed offset tells it.
+            StopRequested: The worker was told to stop, and could not finish; nothing is known of the outcome.
+        """
+        chained = {partition: self._chain(states[partition], batch) for partition in batch.starts}
+        # Nothing has left the process. A crash here leaves no trace.
+        self.opened_at = time.monotonic()
+        self._call("begin", self._producer.begin_transaction)
+        try:
+            self._produce(chained)
+            # A crash from here on leaves records without a commit: invisible to every reader of committed records. The
+            # successor's init_transactions aborts them, or else the coordinator after the transaction's timeout.
+            self._produce_heads(chained, states)
+            self._send_offsets(states, chained)
+            # A crash here: as above; the coordinator knows the offsets, but has not committed them.
+            self._call("commit", lambda: self._producer.commit_transaction(CALL_SECONDS))
+            # A crash during the commit: if it is decided, the coordinator completes it, and the successor's committed()
+            # waits for that; if not, it is aborted. A crash after it loses nothing but this memory.
+        except AbortRequired:
+            self._call("abort", lambda: self._producer.abort_transaction(CALL_SECONDS))
+            # A crash here: nothing is open any more, and the successor begins from the last commit.
+            raise
+        return self._outcome(batch, chained, time.monotonic() - self.opened_at)
+
+    def _chain(self, state: PartitionState, batch: Batch) -> Chained:
+        chained = chain(self._rules, state, batch.records.get(state.partition, ()))
+        # What lies between the last record and the end of what was read are no records: aborted ones and markers.
+        state.position = max(state.position, batch.ends.get(state.partition, 0))
+        return chained
+
+    def _produce(self, chained: Mapping[int, Chained]) -> None:
+        """Produce entries and dead letters, each explicitly to its source's partition."""
+        produce, topic = self._producer.produce, self._topics.chained
+        for partition, result in chained.items():
+            for key, value, entry, trace in result.sealed:
+                headers: Headers = [(SEAL_ENTRY_HEADER, entry)]
+                if trace is not None:
+                    headers.append((TRACEPARENT_HEADER, trace))
+                try:
+                    produce(topic, value, key, partition, headers=headers)
+                except (BufferError, KafkaException):  # no room, or worse: the slow way tells which
+                    self._produce_one(topic, value, key, partition, headers)
+            for letter in result.letters:
+                headers = headers_of(
+                    letter, topic=self._topics.events, topic_id=self._rules.topic_id, partition=partition
+                )
+                self._produce_one(self._topics.deadletter, value_of(letter), key_of(letter), partition, headers)
+
+    def _produce_heads(self, chained: Mapping[int, Chained], states: Mapping[int, PartitionState]) -> None:
+        """Produce heads: the chains first, their partition last, so that whoever has read it has read all of them."""
+        produce, topic = self._producer.produce, self._topics.heads
+        for partition, result in chained.items():
+            for link in result.links:
+                key, value = chain_key(partition, link.name), pack_link(link)
+                try:
+                    produce(topic, value, key, partition)
+                except (BufferError, KafkaException):
+                    self._produce_one(topic, value, key, partition, [])
+            head = PartitionHead.of(states[partition], self._rules)
+            self._produce_one(topic, head.pack(), partition_key(partition), partition, [])
+
+    def _produce_one(
+        self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Headers
+    ) -> None:
+        call = partial(self._producer.produce, topic, value, key, partition, headers=headers)
+        produce_waiting(self._producer, call, timeout_seconds=self._timeout_seconds)
+
+    def _send_offsets(self, states: Mapping[int, PartitionState], chained: Mapping[int, Chained]) -> None:
+        """Send the positions; the group's generation in the membership fences a worker that lost its partitions."""
+        positions = [
+            TopicPartition(self._topics.events, partition, states[partition].position, self._pin)
+            for partition in chained
+        ]
+        membership = self._consumer.consumer_group_metadata()
+        self._call(
+            "send_offsets",
+            lambda: self._producer.send_offsets_to_transaction(positions, membership, CALL_SECONDS),
+        )
+
+    def _call(self, step: str, call: Callable[[], object]) -> None:
+        """Make one call of the transaction under the policy of librdkafka's errors, until the timeout or a stop."""
+
+        def guarded() -> object:
+            if self._stopping():
+                raise StopRequested(f"stopped in the transaction's step {step}")
+            return call()
+
+        transactional_call(step, guarded, timeout_seconds=self._timeout_seconds)
+
+    @staticmethod
+    def _outcome(batch: Batch, chained: Mapping[int, Chained], seconds: float) -> Outcome:
+        kinds = [sum(column) for column in zip(*(result.kinds for result in chained.values()), strict=True)]
+        firsts = [records[0].timestamp()[1] for records in batch.records.values() if records]
+        return Outcome(kinds, batch.count, seconds, min(firsts, default=0))
+
+
+def pin(rules: Rules) -> str:
+    """Return what stands in the metadata of each committed offset: what the partition was chained with, in short.
+
+    Any worker can read it for all partitions with one request, so that a worker which owns none of the old partitions
+    notices a changed partition count as well.
+    """
+    return f"{PIN_PREFIX}{rules.topic_id.hex()} {rules.genesis_digest.hex()}"
+
+
+PIN_PREFIX: Final = "sealstream1 "

@@ -1,0 +1,296 @@
+"""Runs the processor: connects, restores, reads batches, puts them through transactions, and recovers from errors.
+
+No asyncio here: the log's thread calls :meth:`Engine.step` and :meth:`Engine.process` one after the other, never two at
+once. What takes long is a generator that is advanced between two polls, and yields in words what it waits for. There is
+one way back from every error: throw the state away, and restore it as after a start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import Final, TypeAlias
+
+from confluent_kafka import Consumer, KafkaException, Producer
+
+from sealstream.kafka.transactions import ProducerFatal, TransactionError, transactional_call
+from sealstream.processors.batch import Batch
+from sealstream.processors.chaining import PartitionState, PositionDiffers
+from sealstream.processors.clients import Clients, Identity
+from sealstream.processors.cycle import Cycle, Outcome
+from sealstream.processors.failures import classify, fenced, is_fenced
+from sealstream.processors.instance import Instance
+from sealstream.processors.restore import REQUEST_SECONDS, Restorer
+from sealstream.processors.source import POLL_SECONDS, PlaceGone, Source
+from sealstream.processors.status import Status
+from sealstream.schemas.errors import Unreachable
+from sealstream.worker import metrics
+from sealstream.worker.logs import logger
+from sealstream.worker.settings import Settings
+
+BACKOFF_SECONDS_MIN: Final = 0.2
+BACKOFF_SECONDS_MAX: Final = 5.0
+STOP_GRACE_SECONDS: Final = 4.0
+"""How long a transaction may go on trying after the worker was told to stop."""
+
+Work: TypeAlias = Generator[str, None, None]
+
+
+class Engine:
+    """All of the processor but Faust.
+
+    Arguments:
+        settings: The worker's settings.
+        status: Where it tells what it is at.
+    """
+
+    def __init__(self, settings: Settings, status: Status) -> None:
+        connection, identity = settings.connection(), Identity(settings.instance, settings.worker_id)
+        self._settings = settings
+        self._status = status
+        self._topics = settings.topics()
+        self._clients = Clients(
+            connection,
+            identity,
+            transaction_timeout_seconds=settings.transaction_timeout_seconds,
+            session_timeout_seconds=settings.session_timeout_seconds,
+        )
+        self._instance = Instance(
+            connection,
+            identity,
+            self._topics,
+            settings.genesis(),
+            patience_seconds=settings.request_timeout_seconds,
+        )
+        self._source = Source(
+            self._clients,
+            self._topics.events,
+            status,
+            on_assigned=self._on_assigned,
+            on_revoked=self._on_revoked,
+            records_max=settings.batch_records_max,
+            bytes_max=settings.batch_bytes_max,
+            age_seconds=settings.batch_age_seconds,
+        )
+        self._producer: Producer | None = None
+        self._reader: Consumer | None = None
+        self._cycle: Cycle | None = None
+        self._states: dict[int, PartitionState] = {}
+        self._kept: dict[int, PartitionState] = {}
+        self._work: Work | None = self._connect()
+        self._failed: tuple[int, dict[int, int]] | None = None
+        self._backoff_seconds = BACKOFF_SECONDS_MIN
+        self._resume_at = 0.0
+        self._stop_at: float | None = None
+
+    def stop(self) -> None:
+        """Tell the engine, from any thread, that the batch at hand is the last, and may try for a few seconds more."""
+        self._stop_at = time.monotonic() + STOP_GRACE_SECONDS
+
+    def close(self) -> None:
+        """Leave the group and close the clients. No transaction is open, unless the brokers are away."""
+        if self._reader is not None:
+            self._reader.close()
+        self._source.close()
+
+    def step(self) -> Batch | None:
+        """Make one step, of a few seconds at most: go on connecting or restoring, or read the next batch.
+
+        Raises:
+            SealstreamError: The worker must stop; says why and the way out.
+        """
+        self._status.step()
+        try:
+            if self._work is None:
+                return self._take()
+            self._advance(self._work)
+        except PlaceGone as error:
+            self._reload(error.message, pause_seconds=self._backoff_seconds)
+        except Unreachable as error:
+            self._retry(error)
+        except KafkaException as exception:
+            meaning = classify(exception.args[0], "talk to Kafka")
+            if not isinstance(meaning, Unreachable):
+                raise meaning from exception
+            self._retry(meaning)
+        return None
+
+    def process(self, batch: Batch) -> Outcome | None:
+        """Put a batch through a transaction.
+
+        Returns:
+            What was committed; ``None`` if the batch was thrown away, to be read again.
+
+        Raises:
+            SealstreamError: The worker must stop; says why and the way out.
+        """
+        self._status.step()
+        if self._cycle is None or batch.generation != self._source.generation:
+            return None  # revoked meanwhile: its next owner reads it from the committed offset
+        if any(self._states[n].position != start for n, start in batch.starts.items()):
+            self._reload("a batch got lost on its way to the agent")
+            return None
+        try:
+            outcome = self._cycle.run(batch, self._states)
+        except PositionDiffers as error:
+            self._reload(error.message)
+            return None
+        except TransactionError as error:
+            self._recover(error, batch)
+            return None
+        self._failed = None
+        self._status.on_commit(outcome, self._positions())
+        return outcome
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def _take(self) -> Batch | None:
+        batch = self._source.take()
+        return batch if self._work is None else None  # else an assignment came within the poll
+
+    def _advance(self, work: Work) -> None:
+        """Advance what takes long; serve the group before, which may put other work in its place."""
+        pausing = time.monotonic() < self._resume_at
+        idle = self._source.joined and not self._source.owned
+        self._source.serve(POLL_SECONDS if pausing or idle else 0.0)
+        if pausing or self._work is not work:
+            return
+        try:
+            self._status.waiting = next(work)
+        except StopIteration:
+            self._work = None
+            self._status.waiting = ""
+            self._backoff_seconds = BACKOFF_SECONDS_MIN
+
+    def _connect(self) -> Work:
+        """Wait for Kafka and the topics, then join the group: the rest follows from the assignment."""
+        yield "Kafka"
+        yield from self._instance.check_topics()
+        yield from self._begin_producing()
+        self._source.join()
+        yield from self._await_assignment()
+
+    @staticmethod
+    def _await_assignment() -> Work:
+        while True:  # until an assignment puts its own work in this one's place
+            yield "an assignment of partitions"
+
+    def _begin_producing(self) -> Work:
+        """Make a producer if there is none; its start ends what its predecessor left open, one way or the other."""
+        if self._producer is not None:
+            return
+        producer = self._clients.producer()
+        yield "the transaction coordinator"
+        try:
+            transactional_call("init", lambda: producer.init_transactions(REQUEST_SECONDS), timeout_seconds=0)
+        except TransactionError as error:
+            meaning = classify(error.error, "begin producing")
+            raise meaning from error
+        self._producer = producer
+
+    def _restore(self) -> Work:
+        """Restore the owned partitions, and read them from where their heads end."""
+        rules = yield from self._instance.check_topics()
+        yield from self._begin_producing()
+        assert self._producer is not None
+        self._reader = self._reader or self._clients.reader()
+        restorer = Restorer(
+            self._reader,
+            self._topics,
+            rules,
+            committed=self._source.committed,
+            patience_seconds=self._settings.request_timeout_seconds,
+        )
+        states: dict[int, PartitionState] = {}
+        for partition in self._source.owned:
+            states[partition] = yield from restorer.restore(partition, self._kept.pop(partition, None))
+        yield "the other partitions' offsets"
+        self._instance.check_pins(rules)
+        self._reader.close()
+        self._reader = None
+        self._cycle = Cycle(
+            self._producer,
+            self._source.consumer,
+            self._topics,
+            rules,
+            timeout_seconds=self._settings.transaction_timeout_seconds,
+            stopping=self._must_stop_now,
+        )
+        self._kept, self._states = {}, states
+        self._source.read_from(self._positions())
+        self._status.on_positions(self._positions())
+        logger().info("chaining", positions=self._positions(), topic=self._topics.events)
+
+    def _positions(self) -> dict[int, int]:
+        return {partition: state.position for partition, state in self._states.items()}
+
+    def _must_stop_now(self) -> bool:
+        return self._stop_at is not None and time.monotonic() >= self._stop_at
+
+    # -- called within a poll ------------------------------------------------------------------------------------------
+
+    def _on_assigned(self) -> None:
+        self._kept = {n: state for n, state in self._kept.items() if n in self._source.owned}
+        self._failed = None
+        self._work = self._restore()
+
+    def _on_revoked(self) -> None:
+        # No transaction is open within a poll, so each state is that of its last commit, and may serve again.
+        self._kept, self._states = self._states, {}
+        self._status.on_positions({})
+        self._status.waiting = "an assignment of partitions"
+        self._work = self._await_assignment()
+
+    # -- errors --------------------------------------------------------------------------------------------------------
+
+    def _recover(self, error: TransactionError, batch: Batch) -> None:
+        """Decide what a failed transaction means: again after a reload, or the end of the process.
+
+        Raises:
+            SealstreamError: A person is needed, or at least a new process.
+        """
+        metrics.PROCESSOR_ABORTS.inc()
+        passing = error.is_connectivity or error.error.retriable()
+        if isinstance(error, ProducerFatal):
+            if not passing and not self._overdue():
+                raise fenced(error.message) if is_fenced(error.error) else error
+            # The outcome is unknown, or the coordinator gave the transaction up for its age. A new producer's start
+            # settles it, just as a new process' would, and the committed offset then tells what became of it.
+            self._producer = None
+        elif not passing:
+            place = (batch.generation, batch.starts)
+            if self._failed == place:
+                raise error  # twice in a row: it would fail for ever
+            self._failed = place
+        if passing:
+            self._retry(Unreachable(error.message, hint="check that the brokers run"))
+        else:
+            self._reload(error.message)
+
+    def _overdue(self) -> bool:
+        """Return whether the transaction took so long that its coordinator may have aborted it."""
+        opened_at = self._cycle.opened_at if self._cycle is not None else 0.0
+        return time.monotonic() - opened_at >= self._settings.transaction_timeout_seconds
+
+    def _reload(self, reason: str, *, pause_seconds: float = 0.0) -> None:
+        """Throw all state away and restore it."""
+        logger().warning("reading heads and source again", reason=reason)
+        self._again(pause_seconds)
+        self._status.waiting = reason
+
+    def _retry(self, error: Unreachable) -> None:
+        """Throw all state away, and try again in a while: the cluster is away, and the worker stays."""
+        logger().warning("waiting for Kafka", reason=error.message, pause_seconds=round(self._backoff_seconds, 1))
+        self._again(self._backoff_seconds)
+        self._backoff_seconds = min(self._backoff_seconds * 2, BACKOFF_SECONDS_MAX)
+        self._status.waiting = f"Kafka: {error.message}"
+
+    def _again(self, pause_seconds: float) -> None:
+        self._states, self._kept, self._cycle = {}, {}, None
+        self._resume_at = time.monotonic() + pause_seconds
+        self._status.on_positions({})
+        if self._source.owned:
+            self._source.read_from({})
+            self._work = self._restore()
+        else:
+            self._work = self._connect()

@@ -1,0 +1,161 @@
+"""What audit.heads holds: where each chain ends, and how far the source is chained.
+
+Two kinds of records, in the partition of the source partition that they speak of, all of one transaction's tenants
+first and the partition itself last:
+
+``<partition>/<chain>``   u8 1 | u64 seq of the next entry | 32 B hash of the last one                       (41 bytes)
+``<partition>``           u8 1 | u64 position | i64 last offset | u64 last received | 16 B topic UUID | genesis payload
+
+Keys are ASCII text, numbers big-endian. ``position`` is the source offset to go on from, and equals the group's
+committed offset: both are written in one transaction, so a reader knows from their equality that it has all of that
+transaction. ``last offset`` is that of the last chained record (-1 for none). It may lie further back than one before
+the position, because what a transactional publisher aborted, and the markers of its transactions, are passed over. The
+records of audit.chained that the window is rebuilt from are complete if and only if the last one has it. The genesis
+payload and the topic's UUID are what the partition was chained with, so that a changed setting or topic is noticed.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from sealstream.processors.chaining import Link, PartitionState, Rules
+from sealstream.schemas.entry import Genesis
+from sealstream.schemas.errors import FormatError, HeadsDiffer
+
+VERSION: Final = 1
+REBUILD_HINT: Final = "sealstream heads check compares them with audit.chained, heads rebuild makes them anew"
+_CHAIN: Final = struct.Struct(">BQ32s")
+_PARTITION: Final = struct.Struct(">BQqQ16s")
+
+
+def pack_link(link: Link) -> bytes:
+    """Return the end of a chain as audit.heads holds it."""
+    return _CHAIN.pack(VERSION, link.seq, link.hash)
+
+
+def parse_link(name: bytes, value: bytes) -> Link:
+    """Return the end of a chain, the inverse of :func:`pack_link`.
+
+    Raises:
+        FormatError: The bytes are no head, or of another version.
+    """
+    if len(value) != _CHAIN.size or value[0] != VERSION:
+        raise FormatError(f"the head of {name.decode(errors='backslashreplace')} is malformed or of another version")
+    _, seq, digest = _CHAIN.unpack(value)
+    return Link(name, seq, digest)
+
+
+def partition_key(partition: int) -> bytes:
+    """Return the key of a partition's own record."""
+    return b"%d" % partition
+
+
+def chain_key(partition: int, name: bytes) -> bytes:
+    """Return the key of a chain's record."""
+    return b"%d/%s" % (partition, name)
+
+
+@dataclass(slots=True)
+class PackedHeads:
+    """The ends of a partition's chains, as they stand in audit.heads: about 250 bytes each."""
+
+    packed: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+
+    def get(self, name: bytes) -> Link | None:
+        """Return the end of a chain, or ``None`` if it has not begun."""
+        value = self.packed.get(name)
+        return None if value is None else parse_link(name, value)
+
+    def put(self, link: Link) -> None:
+        """Remember the end of a chain."""
+        self.packed[link.name] = pack_link(link)
+
+    def __len__(self) -> int:
+        """Return the number of chains."""
+        return len(self.packed)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionHead:
+    """How far a source partition is chained, and with what.
+
+    Arguments:
+        position: The source offset to go on from.
+        last_offset: The offset of the last chained record; -1 for none.
+        last_received: Its append time in microseconds.
+        topic_id: UUID of the source topic.
+        genesis: The payload of each genesis entry.
+    """
+
+    position: int
+    last_offset: int
+    last_received: int
+    topic_id: bytes
+    genesis: bytes
+
+    @classmethod
+    def of(cls, state: PartitionState, rules: Rules) -> Self:
+        """Return the head of a partition in this state."""
+        payload = rules.genesis.payload()
+        return cls(state.position, state.last_offset, state.last_received, rules.topic_id, payload)
+
+    def pack(self) -> bytes:
+        """Return the head as audit.heads holds it."""
+        fixed = _PARTITION.pack(VERSION, self.position, self.last_offset, self.last_received, self.topic_id)
+        return fixed + self.genesis
+
+    @classmethod
+    def parse(cls, value: bytes) -> Self:
+        """Return the head that the bytes are, the inverse of :meth:`pack`.
+
+        Raises:
+            FormatError: The bytes are no partition's head, or of another version.
+        """
+        if len(value) < _PARTITION.size or value[0] != VERSION:
+            raise FormatError("the head of a partition is malformed or of another version")
+        _, position, last_offset, last_received, topic_id = _PARTITION.unpack_from(value)
+        genesis = value[_PARTITION.size :]
+        Genesis.parse(genesis)
+        return cls(position, last_offset, last_received, topic_id, genesis)
+
+
+class HeadsReader:
+    """Takes in the records of one partition of audit.heads, in their order.
+
+    Arguments:
+        partition: The partition.
+    """
+
+    def __init__(self, partition: int) -> None:
+        self._partition = partition
+        self._key = partition_key(partition)
+        self._prefix = chain_key(partition, b"")
+        self.head: PartitionHead | None = None
+        self.heads = PackedHeads()
+
+    def feed(self, key: bytes | None, value: bytes | None) -> None:
+        """Take in one record.
+
+        Raises:
+            HeadsDiffer: The record is not one that a processor writes there.
+        """
+        try:
+            self._feed(key, value)
+        except FormatError as error:
+            message = f"audit.heads, partition {self._partition}: {error.message}"
+            raise HeadsDiffer(message, hint=REBUILD_HINT) from error
+
+    def _feed(self, key: bytes | None, value: bytes | None) -> None:
+        if key is not None and key.startswith(self._prefix):
+            name = key[len(self._prefix) :]
+            if value is None:  # a tombstone
+                self.heads.packed.pop(name, None)
+            else:
+                parse_link(name, value)
+                self.heads.packed[name] = value
+        elif key == self._key:
+            self.head = None if value is None else PartitionHead.parse(value)
+        else:
+            raise FormatError("a record's key is neither the partition nor a chain of it")

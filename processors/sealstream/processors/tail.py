@@ -1,0 +1,91 @@
+"""Rebuilds a partition's duplicate window from the tail of audit.chained, and checks its heads against it (pure)."""
+
+from __future__ import annotations
+
+from sealstream.processors.chaining import PartitionState, Rules
+from sealstream.processors.heads import REBUILD_HINT, PackedHeads, PartitionHead
+from sealstream.schemas.entry import WINDOW_KINDS, Entry, entry_hash, parse
+from sealstream.schemas.errors import EntryInvalid, HeadsDiffer
+
+
+class TailReader:
+    """Takes in the seals of one partition of audit.chained, in their order, from some place to the end.
+
+    Arguments:
+        partition: The partition.
+        rules: What every entry depends on.
+        head: The partition's head: what the last record must be, and how far back the window reaches.
+    """
+
+    def __init__(self, partition: int, rules: Rules, head: PartitionHead) -> None:
+        self._partition = partition
+        self._rules = rules
+        self._head = head
+        self._window = rules.window()
+        self._window_start = head.position - rules.genesis.window_offsets
+        self._ends: dict[bytes, tuple[int, bytes]] = {}
+        self._first: Entry | None = None
+        self.last_offset = -1
+
+    def reaches_back(self, first: Entry) -> bool:
+        """Return whether nothing before this record belongs to the window."""
+        too_old = self._head.last_received - self._rules.genesis.window_seconds * 1_000_000
+        return first.offset <= self._window_start or 0 < first.received < too_old
+
+    def feed(self, seal: bytes) -> None:
+        """Take in one record's seal.
+
+        Raises:
+            HeadsDiffer: It is no entry of this partition and topic, or stands behind a later one.
+        """
+        entry = self.parse(seal)
+        if entry.offset < self.last_offset:
+            raise self._differs(f"source offset {entry.offset} stands behind {self.last_offset}")
+        if self._first is None:
+            self._first = entry
+        self.last_offset = entry.offset
+        name = entry.tenant.encode()
+        self._ends[name] = (entry.seq, seal)
+        if entry.kind in WINDOW_KINDS and entry.offset >= self._window_start:
+            event_id = entry.event_id.encode()
+            self._window.restore(name, event_id, entry.offset, entry.received, entry.seq, entry.payload)
+
+    def parse(self, seal: bytes) -> Entry:
+        """Return the entry that a seal is.
+
+        Raises:
+            HeadsDiffer: It is no entry of this partition and topic.
+        """
+        try:
+            entry = parse(seal)
+        except EntryInvalid as error:
+            raise self._differs(error.message) from error
+        if (entry.partition, entry.topic_id) != (self._partition, self._rules.topic_id):
+            raise self._differs(f"the entry of source offset {entry.offset} is of another partition or topic")
+        return entry
+
+    def finish(self, heads: PackedHeads, *, earlier_gone: bool) -> PartitionState:
+        """Return the partition's state, once the last record was fed.
+
+        Arguments:
+            heads: The ends of its chains.
+            earlier_gone: Whether the first record that was fed is the first that is left of more.
+
+        Raises:
+            HeadsDiffer: A chain does not end where its head says.
+        """
+        for name, (seq, seal) in self._ends.items():
+            link = heads.get(name)
+            if link is None or (link.seq, link.hash) != (seq + 1, entry_hash(seal)):
+                raise self._differs(f"chain {name.decode()} does not end at seq {seq} as its head says")
+        if earlier_gone:
+            first = self._first
+            if first is None:
+                self._window.lacks(self._head.last_offset + 1, self._head.last_received)
+            elif not self.reaches_back(first):
+                self._window.lacks(first.offset, first.received)
+        head = self._head
+        return PartitionState(self._partition, heads, self._window, head.position, head.last_offset, head.last_received)
+
+    def _differs(self, message: str) -> HeadsDiffer:
+        return HeadsDiffer(f"audit.chained, partition {self._partition}: {message}", hint=REBUILD_HINT)
