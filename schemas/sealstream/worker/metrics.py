@@ -98,3 +98,6 @@ VERIFIER_VIOLATIONS: Final = counter("verifier_violations_total", "Violations fo
 VERIFIER_STOPPED: Final = gauge(
     "verifier_stopped_tenants", "Tenants whose verified feed stands still because of a violation."
 )
+VERIFIER_STANDING: Final = gauge(
+    "verifier_standing_partitions", "Partitions that stand still as a whole because a log lost its end or was replaced."
+)

@@ -92,7 +92,7 @@ def instead(  # noqa: PLR0911  # one return a kind of wrong
     return finding(ViolationType.EDITED, demand.seq, message, expected, found)
 
 
-def extra(  # noqa: PLR0911  # as above
+def extra(
     record: ChainedRecord,
     claim: Entry | None,
     *,

@@ -38,6 +38,7 @@ class PartitionVerifier:
         rules: The rules for this partition, their window filled as far as the verifier has come.
         source: The partition of audit.events, at ``source_position``.
         chains: The chains as far as they were verified, by name.
+        chained_position: The offset behind the last chained record that was checked.
         source_position: The first source offset whose entries have not all been verified.
         delayed: Hashes of entries that were reported to stand behind their place and have not come yet.
     """
@@ -48,11 +49,13 @@ class PartitionVerifier:
         source: Source,
         *,
         chains: dict[bytes, Chain] | None = None,
+        chained_position: int = 0,
         source_position: int = 0,
         delayed: Iterable[bytes] = (),
     ) -> None:
         self.rules = rules
         self.chains: dict[bytes, Chain] = {} if chains is None else chains
+        self.chained_position = chained_position
         self.source_position = source_position
         self.delayed: dict[bytes, None] = dict.fromkeys(delayed)
         self._source = source
@@ -82,12 +85,17 @@ class PartitionVerifier:
                 self._accept(record, demand, outcome)
                 if demand.verdict.received > latest or self._clock_ahead:
                     self._check_clock(demand, latest, outcome)
-                ahead.take()
-                outcome.records += 1
-            elif self._disagree(record, demand, ahead, outcome):
-                ahead.take()
-                outcome.records += 1
+            elif not self._disagree(record, demand, ahead, outcome):
+                continue
+            ahead.take()
+            outcome.records += 1
+            self.chained_position = record.offset + 1
         return outcome
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a source record was taken whose entries have not all come yet."""
+        return bool(self._demands)
 
     def _demand(self, record: ChainedRecord) -> Demand | None:
         """Return what must stand next, if the source has anything to stand for."""
@@ -204,13 +212,13 @@ class PartitionVerifier:
             if len(self.delayed) < DELAYED_ENTRIES_MAX:
                 self.delayed[demand.digest] = None
             message = "the entry stands behind others that should follow it"
-            self._report(
+            self.report(
                 Finding(ViolationType.REORDERED, chain.name.decode(), demand.seq, place, message), chain, outcome
             )
         else:
             if not chain.missing:  # a run of missing records is one violation, named by its first
                 what = "the genesis is missing" if demand.genesis else "the source record is not chained"
-                self._report(Finding(ViolationType.GAP, chain.name.decode(), demand.seq, place, what), chain, outcome)
+                self.report(Finding(ViolationType.GAP, chain.name.decode(), demand.seq, place, what), chain, outcome)
             chain.missing = True
         self._pass(demand, outcome)
         if not late and chain.other is None:
@@ -220,7 +228,7 @@ class PartitionVerifier:
         """Another record stands in the place of the demanded one."""
         if demand.genesis and claim is not None and not any(chain.head.seq for chain in self.chains.values()):
             self._compare_first_genesis(record, claim)
-        self._report(instead(record, claim, demand), demand.chain, outcome)
+        self.report(instead(record, claim, demand), demand.chain, outcome)
         self._pass(demand, outcome)
         if record.entry is not None and record.entry != demand.entry:
             seq = claim.seq if claim is not None and claim.tenant.encode() == demand.chain.name else demand.seq
@@ -244,7 +252,7 @@ class PartitionVerifier:
             belongs=belongs,
             next_seq=0 if chain is None else chain.head.seq,
         )
-        self._report(finding, chain, outcome)
+        self.report(finding, chain, outcome)
         if chain is not None and claim is not None and (claim.seq, claim.prev) == chain.head and chain.other is None:
             chain.other = Head(claim.seq + 1, digest)
 
@@ -275,12 +283,12 @@ class PartitionVerifier:
                 expected=f"at most {latest}",
                 found=str(demand.verdict.received),
             )
-            outcome.violations.append(self._violation(finding, Severity.WARNING))
+            outcome.violations.append(self.violation(finding, Severity.WARNING))
         self._clock_ahead = ahead
 
-    def _report(self, finding: Finding, chain: Chain | None, outcome: Outcome) -> None:
-        """Record a violation and stop its chain's verified feed."""
-        violation = self._violation(finding, Severity.VIOLATION)
+    def report(self, finding: Finding, chain: Chain | None, outcome: Outcome) -> None:
+        """Add a violation to an outcome and stop its chain's verified feed."""
+        violation = self.violation(finding)
         if chain is not None:
             outcome.touched[chain.name] = chain
             if len(chain.open) >= OPEN_VIOLATIONS_MAX:
@@ -289,7 +297,8 @@ class PartitionVerifier:
             chain.open.append(violation.id)
         outcome.violations.append(violation)
 
-    def _violation(self, finding: Finding, severity: Severity) -> Violation:
+    def violation(self, finding: Finding, severity: Severity = Severity.VIOLATION) -> Violation:
+        """Return a finding as it is recorded."""
         return Violation(
             type=finding.type,
             tenant=finding.tenant,

@@ -122,6 +122,16 @@ class Outcome:
     kinds: Counter[Kind] = field(default_factory=Counter[Kind])
     records: int = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing came of it."""
+        return not (self.records or self.touched or self.violations)
+
+    def add(self, other: Outcome) -> None:
+        """Let another outcome of the same partition, without records, take effect with this one."""
+        self.violations += other.violations
+        self.touched |= other.touched
+
 
 class Source(Protocol):
     """One partition of audit.events, read from where the verifier stands in it."""

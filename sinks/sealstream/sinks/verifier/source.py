@@ -59,11 +59,15 @@ def is_passing(error: KafkaError) -> bool:
     """Return whether a consumer's error is one that its library deals with by itself; those that need us, raise.
 
     Raises:
-        ConfigError: The brokers do not let us read.
+        ConfigError: The brokers do not let us read, or another worker runs under our name.
         Unreachable: The topic is not there at the moment, or the consumer is at its end.
     """
     if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
         raise ConfigError(f"Kafka refuses to let the verifier read: {error.str()}", hint="grant it READ")
+    if error.code() == KafkaError.FENCED_INSTANCE_ID:
+        raise ConfigError(
+            "another verifier runs under the same worker id", hint="give each worker a SEALSTREAM_WORKER_ID of its own"
+        )
     if error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, UNKNOWN_PARTITION):
         raise Unreachable(f"a topic of the verifier cannot be read: {error.str()}", hint="sealstream topics check")
     return True

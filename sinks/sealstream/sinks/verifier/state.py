@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sealstream.schemas.errors import FormatError, HeadsDiffer
@@ -49,10 +49,6 @@ class Position:
     genesis: bytes
     delayed: tuple[bytes, ...] = ()
     stopped: tuple[str, ...] = ()
-
-    def with_stop(self, violation_id: str) -> Position:
-        """Return the position of a partition that a violation stops as a whole."""
-        return replace(self, stopped=(*self.stopped, violation_id))
 
     def pack(self) -> bytes:
         """Return the value of the partition's record."""

@@ -1,0 +1,174 @@
+"""What the verifier writes: what holds, what does not, and how far it has come, in one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from sealstream.kafka.client import transactional_producer_config
+from sealstream.kafka.topics import (
+    CE_ID_HEADER,
+    SEAL_ENTRY_HEADER,
+    SEAL_HASH_HEADER,
+    SEAL_PREV_HEADER,
+    SEAL_SEQ_HEADER,
+    TRACEPARENT_HEADER,
+    TopicNames,
+)
+from sealstream.kafka.transactions import TransactionError, produce_waiting, transactional_call
+from sealstream.schemas.violation import Violation
+from sealstream.sinks.verifier.records import ChainedRecord, Demand, Outcome
+from sealstream.sinks.verifier.source import Interrupted
+from sealstream.sinks.verifier.state import Position, chain_key, pack_chain, partition_key
+from sealstream.worker.logs import logger
+from sealstream.worker.settings import Settings
+
+T = TypeVar("T")
+
+CALL_SECONDS: Final = 1.0
+"""How long one call blocks before it is repeated, so that a stop is noticed."""
+STOP_GRACE_SECONDS: Final = 4.0
+"""How long a transaction may still take once the worker was told to stop; then it is left to be aborted."""
+ABORT_SECONDS: Final = 2.0
+
+
+class Change(NamedTuple):
+    """What one transaction changes in one partition.
+
+    Arguments:
+        partition: The partition.
+        outcome: What was found.
+        position: How far it is verified behind that.
+    """
+
+    partition: int
+    outcome: Outcome
+    position: Position
+
+
+class Output:
+    """Writes transactions, one after the other.
+
+    Arguments:
+        settings: The worker's settings.
+        stopping: Whether the worker was told to stop.
+    """
+
+    def __init__(self, settings: Settings, *, stopping: Callable[[], bool]) -> None:
+        self._topics: TopicNames = settings.topics()
+        self._stopping = stopping
+        self._stop_seen: float | None = None
+        self._timeout_seconds = settings.transaction_timeout_seconds
+        self._init_seconds = settings.request_timeout_seconds
+        name = f"{settings.instance}-verifier-{settings.worker_id}"
+        self._producer = Producer(
+            transactional_producer_config(
+                settings.connection(),
+                client_id=f"sealstream-verifier-{settings.worker_id}",
+                transactional_id=name,
+                transaction_timeout_seconds=settings.transaction_timeout_seconds,
+            )
+        )
+
+    def open(self) -> None:
+        """Take over from whoever wrote under this name before, and end what it left open.
+
+        Raises:
+            AbortRequired, ProducerFatal: It could not be done in time.
+            Interrupted: The worker was told to stop.
+        """
+        self._call("init", lambda: self._producer.init_transactions(CALL_SECONDS), self._init_seconds)
+
+    def commit(self, changes: Sequence[Change], consumer: Consumer) -> None:
+        """Write what changed, and the group's offsets, in one transaction.
+
+        Arguments:
+            changes: What changed, by partition.
+            consumer: The group's member that read it: if the group has moved on, nothing is committed.
+
+        Raises:
+            AbortRequired: The transaction must be aborted; the same work can be done again from the committed state.
+            ProducerFatal: The producer is at its end, or the outcome is not known.
+            Interrupted: The worker was told to stop, and Kafka did not finish the transaction in time.
+        """
+        self._producer.begin_transaction()
+        for change in changes:
+            self._write(change)
+        offsets = [
+            TopicPartition(topic, change.partition, offset)
+            for change in changes
+            for topic, offset in (
+                (self._topics.chained, change.position.chained),
+                (self._topics.events, change.position.source),
+            )
+        ]
+        metadata = consumer.consumer_group_metadata()
+        self._call(
+            "send_offsets",
+            lambda: self._producer.send_offsets_to_transaction(offsets, metadata, CALL_SECONDS),
+            self._timeout_seconds,
+        )
+        # Dying before this call leaves nothing: the brokers abort, and the next owner reads the same records again.
+        self._call("commit", lambda: self._producer.commit_transaction(CALL_SECONDS), self._timeout_seconds)
+        # Dying behind it repeats nothing: feed, violations, state and offsets have moved on together.
+
+    def abort(self) -> None:
+        """End an open transaction at once, so that no reader waits for it to time out."""
+        try:
+            self._producer.abort_transaction(ABORT_SECONDS)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the next init ends the transaction just the same
+            logger().debug("transaction left to be aborted by its successor", error=str(error))
+
+    def _write(self, change: Change) -> None:
+        partition, outcome = change.partition, change.outcome
+        for record, demand in outcome.published:
+            self._produce(self._topics.verified, partition, record.key, record.value, headers=_headers(record, demand))
+        for violation in outcome.violations:
+            self._report(violation)
+        for name, chain in outcome.touched.items():
+            self._produce(self._topics.verifier, partition, chain_key(partition, name), pack_chain(chain))
+        self._produce(self._topics.verifier, partition, partition_key(partition), change.position.pack())
+
+    def _report(self, violation: Violation) -> None:
+        self._produce(self._topics.violations, 0, violation.tenant.encode(), violation.encode())
+
+    def _produce(self, topic: str, partition: int, key: bytes | None, value: bytes | None, **more: Any) -> None:
+        try:
+            self._producer.produce(topic, value, key, partition, **more)
+        except BufferError:
+            produce_waiting(
+                self._producer,
+                lambda: self._producer.produce(topic, value, key, partition, **more),
+                timeout_seconds=self._timeout_seconds,
+            )
+
+    def _call(self, step: str, call: Callable[[], T], timeout_seconds: float) -> T:
+        return transactional_call(step, lambda: self._unless_stopped(call), timeout_seconds=timeout_seconds)
+
+    def _unless_stopped(self, call: Callable[[], T]) -> T:
+        if self._stopping():
+            self._stop_seen = self._stop_seen or time.monotonic()
+            if time.monotonic() > self._stop_seen + STOP_GRACE_SECONDS:
+                raise Interrupted
+        return call()
+
+
+def _headers(record: ChainedRecord, demand: Demand) -> list[tuple[str, bytes]]:
+    headers = [
+        (SEAL_ENTRY_HEADER, demand.entry),
+        (SEAL_SEQ_HEADER, b"%d" % demand.seq),
+        (SEAL_HASH_HEADER, demand.digest.hex().encode()),
+        (SEAL_PREV_HEADER, demand.prev.hex().encode()),
+        (CE_ID_HEADER, demand.verdict.event_id),
+    ]
+    if record.traceparent is not None:
+        headers.append((TRACEPARENT_HEADER, record.traceparent))
+    return headers
+
+
+def is_connectivity(error: TransactionError) -> bool:
+    """Return whether a failed transaction says no more than that Kafka cannot be reached at the moment."""
+    return error.is_connectivity and not error.error.fatal()
