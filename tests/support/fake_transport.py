@@ -83,7 +83,7 @@ class FakeTransport:
     def fail(self, error: DeliveryError) -> None:
         """Answer the oldest open record: it failed."""
         record, delivery = self._open.pop(0)
-        self._answers.put(lambda: self._settled(delivery, error, record))
+        self._answers.put(lambda: self._settled(delivery, error, record.value))
 
     def poll(self, timeout_seconds: float) -> None:
         """Report the next answer, if one comes in time."""

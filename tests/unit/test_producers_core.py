@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -41,6 +42,16 @@ class TestRecord:
 
         assert record.value[:5] == bytes((CONFLUENT_MAGIC, 0, 0, 0x12, 0x67))
         assert EventReader(schema_by_id=lambda _: schema("AuditEvent")).read(record.value).id == "ev-1"
+
+    @pytest.mark.parametrize("schema_id", [None, 4711])
+    def test_a_record_is_made_again_from_its_value(self, schema_id: int | None) -> None:
+        """Key, headers and digest follow from the value, so keeping the value is enough to send an event again."""
+        books = core(schema_id=schema_id)
+        first = books.record_of(
+            event(occurred_at=datetime(2026, 1, 1, 1, 0, 0, 7, tzinfo=timezone(timedelta(hours=5))))
+        )
+
+        assert books.record_again(first.value) == first
 
     def test_the_largest_event_is_taken_and_one_byte_more_is_not(self) -> None:
         """The limit is on the value as it stands: how well it would compress does not matter."""

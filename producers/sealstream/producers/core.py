@@ -6,14 +6,18 @@ It is not thread-safe: the sender calls it under its lock.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from sealstream.producers.headers import record_headers
 from sealstream.producers.options import ProducerOptions
 from sealstream.producers.record import Record
-from sealstream.schemas.codec import encode_event
+from sealstream.schemas.codec import EventReader, encode_event, schema
 from sealstream.schemas.entry import VALUE_BYTES_MAX, payload_digest
 from sealstream.schemas.errors import DeliveryError, EventInvalid
 from sealstream.schemas.event import AuditEvent, ProducerMark
+
+# Whatever id a registry gave the schema: these values were written with the one that is shipped.
+_READER: Final = EventReader(schema_by_id=lambda _: schema("AuditEvent"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,12 @@ class Core:
             self._next_n[event.tenant] = mark.n + 1
         digest = payload_digest(value)
         return Record(event.tenant, event.id, value, digest, headers, None if mark is None else mark.n)
+
+    def record_again(self, value: bytes) -> Record:
+        """Return the record of a value that :meth:`record_of` made before; the headers follow from the event."""
+        event = _READER.read(value)
+        headers = record_headers(event, self._options.instance)
+        return Record(event.tenant, event.id, value, payload_digest(value), headers)
 
     def withdraw(self, record: Record) -> None:
         """Take a record back that will not be sent, so that its number goes to the tenant's next event.

@@ -33,7 +33,7 @@ class Delivery:
         record: The record that carries it.
     """
 
-    __slots__ = ("_outcome", "_record", "_wakes", "digest", "id", "size_bytes", "tenant")
+    __slots__ = ("_failed_value", "_outcome", "_wakes", "digest", "id", "size_bytes", "tenant")
 
     tenant: str
     """Whose event it is."""
@@ -50,7 +50,7 @@ class Delivery:
         self.digest = record.digest
         self.size_bytes = record.size_bytes
         self._outcome: Published | DeliveryError | None = None
-        self._record: Record | None = None
+        self._failed_value: bytes | None = None
         self._wakes: list[_Wake] = []
 
     def __repr__(self) -> str:
@@ -73,13 +73,13 @@ class Delivery:
         return "failed" if isinstance(self._outcome, DeliveryError) else f"published {tuple(self._outcome)}"
 
     @property
-    def failed_record(self) -> Record | None:
-        """The record of an event that was sent and failed, for sending it again."""
-        return self._record
+    def failed_value(self) -> bytes | None:
+        """The bytes of an event that was sent and failed, for sending them again."""
+        return self._failed_value
 
-    def settle(self, outcome: Published | DeliveryError, record: Record | None = None) -> None:
-        """Set what became of the event; for the sender. The record is kept where it may have to be sent again."""
-        self._record = record
+    def settle(self, outcome: Published | DeliveryError, failed_value: bytes | None = None) -> None:
+        """Set what became of the event; for the sender. The bytes are kept where they may have to be sent again."""
+        self._failed_value = failed_value
         self._outcome = outcome
 
     def wake(self) -> None:

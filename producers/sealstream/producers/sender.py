@@ -91,12 +91,12 @@ class Sender:
             QueueFull, ClientUnusable: As :meth:`submit`.
         """
         self._check_process()
-        record = delivery.failed_record
-        if record is None:
+        value = delivery.failed_value
+        if value is None:
             raise EventInvalid(
                 "receipt", "is of no event that was sent and failed", hint="log an event that found no room again"
             )
-        return self._send(lambda: record, type(delivery))
+        return self._send(partial(self._core.record_again, value), type(delivery))
 
     def flush(self, timeout_seconds: float) -> int:
         """Wait until nothing is outstanding, and return how many events still are when the time is over.
@@ -220,10 +220,10 @@ class Sender:
             atexit.register(self._close_at_exit)
         return self._transport
 
-    def _settled(self, delivery: Delivery, outcome: Published | DeliveryError, record: Record | None) -> None:
+    def _settled(self, delivery: Delivery, outcome: Published | DeliveryError, value: bytes | None) -> None:
         """Take an outcome from the transport; called on the sender's thread."""
         with self._lock:
-            delivery.settle(outcome, record)
+            delivery.settle(outcome, value)
             self._core.settle(delivery.size_bytes, delivery.error)
             if self.waiting:
                 self._changed.notify_all()

@@ -15,7 +15,6 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from sealstream.kafka.client import PARTITIONER, ClientConfig
 from sealstream.kafka.topics import EVENT_BYTES_MAX
 from sealstream.producers.delivery_errors import connection_failure, delivery_error
-from sealstream.producers.headers import Header
 from sealstream.producers.options import ProducerOptions
 from sealstream.producers.receipt import Delivery, Published
 from sealstream.producers.record import Record
@@ -23,8 +22,8 @@ from sealstream.schemas.errors import ConfigError, DeliveryError
 
 _logger = logging.getLogger(__name__)
 
-Settled: TypeAlias = Callable[[Delivery, Published | DeliveryError, Record | None], None]
-"""Called once for every record sent, from within :meth:`Transport.poll`; with the record itself if it failed."""
+Settled: TypeAlias = Callable[[Delivery, Published | DeliveryError, bytes | None], None]
+"""Called once for every record sent, from within :meth:`Transport.poll`; with the value if it failed."""
 
 _KBYTES_MAX: Final = 2_147_483_647  # librdkafka's largest: the bounds are the core's
 
@@ -108,8 +107,7 @@ class KafkaTransport:
             partition, offset = message.partition(), message.offset()
             self._settled(delivery, Published(partition or 0, offset or 0), None)
             return
-        record = Record(delivery.tenant, delivery.id, message.value() or b"", delivery.digest, _headers(message))
-        self._settled(delivery, self._error(error, delivery.tenant, delivery.id), record)
+        self._settled(delivery, self._error(error, delivery.tenant, delivery.id), message.value())
 
     def _error(self, error: KafkaError, tenant: str, event_id: str) -> DeliveryError:
         where = f"event {tenant}/{event_id} to topic {self._topic}"
@@ -136,11 +134,6 @@ def producer_config(options: ProducerOptions) -> ClientConfig:
         "queue.buffering.max.messages": 0,
         "queue.buffering.max.kbytes": _KBYTES_MAX,
     }
-
-
-def _headers(message: Message) -> list[Header]:
-    headers = message.headers() or []
-    return list(headers.items()) if isinstance(headers, dict) else list(headers)
 
 
 _alive: Final[WeakSet[KafkaTransport]] = WeakSet()
