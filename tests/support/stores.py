@@ -96,16 +96,22 @@ class TestStore:
 class Feeder:
     """Feeds records into a store as the sink does, and counts offsets of audit.chained for them."""
 
-    def __init__(self, url: str, *, writer: str = "test/1", partitions: int = 4) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        writer: str = "test/1",
+        partitions: int = 4,
+        report: Callable[[Sequence[Violation]], None] | None = None,
+    ) -> None:
         self.reported: list[Violation] = []
-        self.report: Callable[[Sequence[Violation]], None] = self.reported.extend
         self.writer = StoreWriter(
             url,
             topic=TOPIC,
             instance=INSTANCE,
             writer=writer,
             derive=Deriver(EventReader()),
-            report=lambda violations: self.report(violations),
+            report=report or self.reported.extend,
             timeout_seconds=10.0,
         )
         self.offsets = dict.fromkeys(range(partitions), 0)

@@ -129,7 +129,7 @@ class Sink:
             self._ready = source.joined and not source.trouble
             self._words = source.trouble or ("no partition assigned" if source.joined else "waiting for the group")
             return
-        if set(source.reading) != source.assigned:
+        if frozenset(source.reading) != source.assigned:
             self._claim()
         messages = source.take(
             records_max=self._settings.batch_records_max,
