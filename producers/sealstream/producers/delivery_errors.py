@@ -57,8 +57,3 @@ def delivery_error(error: KafkaError, where: str, timeout_seconds: float, connec
         code=error.name(),
         retriable=not error.fatal() and (error.code() in _RETRIABLE or error.retriable()),
     )
-
-
-def connection_failure(error: KafkaError) -> str:
-    """Return what is worth remembering of an error that belongs to no event."""
-    return error.str()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol, TypeAlias
@@ -14,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sealstream.kafka.client import PARTITIONER, ClientConfig
 from sealstream.kafka.topics import EVENT_BYTES_MAX
-from sealstream.producers.delivery_errors import connection_failure, delivery_error
+from sealstream.producers.delivery_errors import delivery_error
 from sealstream.producers.options import ProducerOptions
 from sealstream.producers.receipt import Delivery, Published
 from sealstream.producers.record import Record
@@ -25,6 +26,8 @@ _logger = logging.getLogger(__name__)
 Settled: TypeAlias = Callable[[Delivery, Published | DeliveryError, bytes | None], None]
 """Called once for every record sent, from within :meth:`Transport.poll`; with the value if it failed."""
 
+_FAILURE_REPEAT_SECONDS: Final = 60.0
+"""librdkafka repeats the same connection error at least this often while it lasts; an older one is over."""
 _KBYTES_MAX: Final = 2_147_483_647  # librdkafka's largest: the bounds are the core's
 
 
@@ -63,7 +66,7 @@ class KafkaTransport:
         self._topic = options.topics.events
         self._timeout_seconds = options.delivery_timeout_seconds
         self._settled = settled
-        self._connection_failure = ""
+        self._connection_failure = ("", 0.0)
         callbacks = {"error_cb": self._connection_failed, "logger": _logger}
         try:
             self._producer = Producer(producer_config(options) | callbacks)
@@ -111,11 +114,13 @@ class KafkaTransport:
 
     def _error(self, error: KafkaError, tenant: str, event_id: str) -> DeliveryError:
         where = f"event {tenant}/{event_id} to topic {self._topic}"
-        return delivery_error(error, where, self._timeout_seconds, self._connection_failure)
+        text, at_seconds = self._connection_failure
+        is_recent = time.monotonic() - at_seconds < self._timeout_seconds + _FAILURE_REPEAT_SECONDS
+        return delivery_error(error, where, self._timeout_seconds, text if is_recent else "")
 
     def _connection_failed(self, error: KafkaError) -> None:
         """Remember why Kafka could not be reached: a delivery that times out does not say it."""
-        self._connection_failure = connection_failure(error)
+        self._connection_failure = (error.str(), time.monotonic())
 
 
 def producer_config(options: ProducerOptions) -> ClientConfig:
