@@ -77,7 +77,7 @@ def test_errors_are_json_where_json_was_asked_for(
         (["demo", "--events", "3", "--tenants", "5"], "3 events are too few for 5 tenants", "at least one"),
         (["config", "show", "--no-such-option"], "--no-such-option", "sealstream config show --help"),
     ],
-    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+    ids=["command", "subcommand", "range", "contradiction", "option"],
 )
 def test_wrong_usage_is_explained(
     arguments: list[str], words: str, hint: str, capsys: pytest.CaptureFixture[str]

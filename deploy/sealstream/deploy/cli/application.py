@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from sealstream.deploy.cli import config, local, store, topics, workers
+from sealstream.deploy.cli import config, local, search, store, topics, workers
 from sealstream.deploy.cli.output import ExitCode, print_error
 from sealstream.deploy.interruption import Interrupted
 from sealstream.schemas.errors import ConfigError, SealstreamError
@@ -43,6 +43,7 @@ app = typer.Typer(
 )
 local.register(app)
 workers.register(app)
+search.register(app)
 topics.register(app)
 store.register(app)
 config.register(app)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from sealstream.schemas.errors import SealstreamError, UnsafeState
+from sealstream.schemas.errors import SealstreamError, StoreDamaged, UnsafeState
 
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -71,6 +71,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     Console().print(table)
 
 
+def print_fields(rows: Iterable[tuple[str, str]]) -> None:
+    """Print one thing's properties, each on a line: its name, and what it is."""
+    fields = [(name, printable(text, keep_newlines=False)) for name, text in rows]
+    width = max((len(name) for name, _ in fields), default=0)
+    for name, text in fields:
+        typer.echo(f"{typer.style(f'{name:<{width}}', dim=True)}  {text}")
+
+
 def printable(text: str, *, keep_newlines: bool = True) -> str:
     """Return text whose control characters are escaped: what an event says must not steer the reader's terminal."""
     kept = "\n\t" if keep_newlines else ""
@@ -97,7 +105,7 @@ def print_error(error: SealstreamError, *, as_json: bool) -> ExitCode:
             print_line(details, error=True)
         if error.hint:
             print_line(f"hint: {error.hint}", error=True)
-    return ExitCode.FOUND if isinstance(error, UnsafeState) else ExitCode.FAILED
+    return ExitCode.FOUND if isinstance(error, UnsafeState | StoreDamaged) else ExitCode.FAILED
 
 
 def _plain(value: object) -> Any:

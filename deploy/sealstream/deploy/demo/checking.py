@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from sealstream.deploy.demo.tampering import Victim
+from sealstream.schemas.errors import StoreError
 from sealstream.schemas.violation import Violation
+from sealstream.sinks.store.reader import AuditStore
+from sealstream.sinks.store.results import EventProof
 from sealstream.worker.settings import Settings
 
 
@@ -48,5 +50,15 @@ def verify_whole_store(settings: Settings, on_progress: Callable[[str], None]) -
     raise NotImplementedError
 
 
-def record_of(settings: Settings, victim: Victim) -> dict[str, Any]:
-    raise NotImplementedError
+def proof_of(settings: Settings, victim: Victim) -> EventProof:
+    """Return the record of a stored event, as ``sealstream show`` finds it.
+
+    Raises:
+        StoreError: It is not there, or does not hold together.
+        Unreachable: The store does not answer.
+    """
+    with AuditStore(settings.database_url()) as store:
+        proofs = store.get_event_proof(victim.tenant, victim.event_id)
+    if not proofs:
+        raise StoreError(f"the store has no event {victim.event_id} of tenant {victim.tenant}")
+    return proofs[0]

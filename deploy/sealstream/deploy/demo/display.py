@@ -127,7 +127,7 @@ class LiveDisplay(Display):
         for column in range(5):
             table.add_column(justify="right" if column in (2, 3) else "left", no_wrap=True)
         for stage in counts.stages():
-            rate = stage.rate_now
+            rate = stage.rate if stage.count >= wanted[stage.name] else stage.rate_now
             table.add_row(
                 Text(stage.name, style="bold"),
                 ProgressBar(total=wanted[stage.name], completed=stage.count, width=_BAR_WIDTH),
@@ -165,7 +165,7 @@ class PlainDisplay(Display):
 
     def detail(self, text: str) -> None:
         """Print it, once."""
-        if text != self._last_detail:
+        if text and text != self._last_detail:
             self._last_detail = text
             self._line(text)
 

@@ -20,8 +20,8 @@ def print_report(console: Console, result: DemoResult) -> None:
             "and neither went on to audit.verified."
         )
     console.print("\nOne event's record, as `sealstream show` gives it:")
-    for name, value in result.record.items():
-        console.print(Text.assemble((f"    {name:<12} ", "dim"), printable(str(value), keep_newlines=False)))
+    for name, value in result.record_words:
+        console.print(Text.assemble((f"    {name:<12} ", "dim"), printable(value, keep_newlines=False)))
     console.print("\nLook closer:")
     for command in _commands(result):
         console.print(Text(f"    {command}"), soft_wrap=True)

@@ -46,7 +46,8 @@ class DemoResult:
         publishing_at: When publishing began, on the clock of ``time.monotonic``.
         timings: How long each step took, in seconds.
         seconds: How long all of it took.
-        record: One event's record, as ``sealstream show`` gives it.
+        record: One event's record, as ``sealstream show --json`` gives it.
+        record_words: The same for a person.
         kept: Where the data is, if it was kept.
     """
 
@@ -59,6 +60,7 @@ class DemoResult:
     timings: dict[str, float]
     seconds: float
     record: dict[str, Any]
+    record_words: list[tuple[str, str]]
     kept: Path | None
 
     @property

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from sealstream.deploy.demo.checking import Verification, record_of, verify_whole_store
+from sealstream.deploy.demo.checking import Verification, proof_of, verify_whole_store
 from sealstream.deploy.demo.display import Display, counts_in_words
 from sealstream.deploy.demo.events import tenant_names
 from sealstream.deploy.demo.home import DemoHome
@@ -23,6 +23,7 @@ from sealstream.deploy.demo.tampering import SWITCH, choose_victim, decode, forg
 from sealstream.deploy.environment import write_environment
 from sealstream.deploy.interruption import Interruption
 from sealstream.deploy.preparation import prepare
+from sealstream.deploy.records import event_reader, record_in_words, record_to_dict
 from sealstream.deploy.supervision import Workers
 from sealstream.schemas.errors import SealstreamError
 
@@ -119,7 +120,7 @@ class _Demo:
         with self._step(
             "workers",
             "Starting processor, sink and verifier",
-            "Processor, sink and verifier run, each a process of its own",
+            "Processor, sink and verifier are started, each a process of its own",
         ):
             workers.start()
         return servers, workers
@@ -148,6 +149,7 @@ class _Demo:
             for check in checks:
                 check()
             stages = self._counts.stages()
+            self._display.detail("" if self._counts.chained.count else "the workers are starting")
             self._display.counts(self._counts, wanted)
             if any(stage.count > wanted[stage.name] for stage in stages):
                 raise DemoFailed(f"there is more than was published: {counts_in_words(self._counts, wanted)}")
@@ -182,6 +184,7 @@ class _Demo:
         with self._step("verification again", "Verifying the restored store", "Restored, and verified again"):
             again = self._verify(servers)
         self._display.finding(again.in_words, good=again.is_clean)
+        proof, reader = proof_of(servers.settings, victim), event_reader(servers.settings)
         if self._options.keep:
             write_environment(self._directory, servers.environment)
         return DemoResult(
@@ -200,7 +203,8 @@ class _Demo:
             publishing_at=self._publishing_at,
             timings=self._timings,
             seconds=0.0,
-            record=record_of(servers.settings, victim),
+            record=record_to_dict(proof, reader),
+            record_words=record_in_words(proof, reader),
             kept=self._directory if self._options.keep else None,
         )
 

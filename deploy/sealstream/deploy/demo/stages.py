@@ -41,6 +41,7 @@ class Stage:
         name: Its name, as everywhere: published, chained, stored, verified.
         count: Entries or records that came out of it, geneses not counted.
         first_at: When the first came, on the clock of ``time.monotonic``; None before.
+        first_count: How many were there when the first was seen.
         last_at: When the last came.
         recent: Counts at the last few looks, for the rate of the moment.
     """
@@ -48,6 +49,7 @@ class Stage:
     name: str
     count: int = 0
     first_at: float | None = None
+    first_count: int = 0
     last_at: float | None = None
     recent: tuple[tuple[float, int], ...] = ()
 
@@ -55,7 +57,8 @@ class Stage:
         """Note the count as it is now."""
         now = time.monotonic()
         if count != self.count:
-            self.first_at = now if self.first_at is None else self.first_at
+            if self.first_at is None:
+                self.first_at, self.first_count = now, count
             self.last_at = now
             self.count = count
         kept = tuple(look for look in self.recent if look[0] > now - _RECENT_SECONDS)
@@ -66,16 +69,16 @@ class Stage:
     def rate_now(self) -> float | None:
         """Records a second at the moment; None if nothing moves, or too little was seen."""
         looks = self.recent
-        if len(looks) < 2 or looks[-1][1] == looks[0][1]:
+        if len(looks) < 2 or time.monotonic() - looks[-1][0] > _RECENT_SECONDS / 2 or looks[-1][1] == looks[0][1]:
             return None
         return (looks[-1][1] - looks[0][1]) / (looks[-1][0] - looks[0][0])
 
     @property
     def rate(self) -> float | None:
-        """Records a second between the first and the last; None where that was too short to tell."""
+        """Records a second from the first that was seen to the last; None where that was too short to tell."""
         if self.first_at is None or self.last_at is None or self.last_at - self.first_at < _RATE_SECONDS_MIN:
             return None
-        return self.count / (self.last_at - self.first_at)
+        return (self.count - self.first_count) / (self.last_at - self.first_at)
 
 
 @dataclass(slots=True)

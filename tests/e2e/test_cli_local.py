@@ -1,0 +1,136 @@
+"""`sealstream up`, `down`, `topics` and `migrate` as a person runs them, on real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions
+
+from support.workers import wait_for
+
+COMMAND_SECONDS = 90
+
+
+class Shell:
+    """A shell with settings of its own.
+
+    Arguments:
+        settings: The settings.
+    """
+
+    def __init__(self, **settings: str) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("SEALSTREAM_")}
+        self.environment = clean | settings
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "sealstream.deploy", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        """Run a command with --json, and return what it printed."""
+        return json.loads(self.run(*arguments, "--json").stdout)
+
+
+@pytest.fixture
+def shell(kafka_bootstrap: str) -> Shell:
+    """Return a shell for an instance of its own on the shared Kafka."""
+    return Shell(SEALSTREAM_KAFKA=kafka_bootstrap, SEALSTREAM_TOPIC_PREFIX=f"cli-{uuid.uuid4().hex[:8]}.")
+
+
+def test_topics_are_created_once_and_checked(shell: Shell) -> None:
+    """`topics create` makes the topics, a second time nothing; `check` is content, but calls one replica unsafe."""
+    missing = shell.run("topics", "check", "--json")
+    first, second = shell.json("topics", "create"), shell.json("topics", "create")
+    checked = shell.run("topics", "check", "--json")
+    text = shell.run("topics", "check")
+
+    assert missing.returncode == 1
+    assert {finding["setting"] for finding in json.loads(missing.stdout)["findings"]} == {"exists"}
+    assert (len(first["created"]), first["existing"]) == (8, [])
+    assert (second["created"], sorted(second["existing"])) == ([], sorted(first["created"]))
+    assert checked.returncode == 0
+    result = json.loads(checked.stdout)
+    assert result["ok"] is True
+    assert {(finding["setting"], finding["fatal"]) for finding in result["findings"]} <= {("replication", False)}
+    assert text.returncode == 0
+    assert "unsafe" in text.stdout
+
+
+def test_a_topic_that_workers_must_not_use_is_named(shell: Shell, kafka_bootstrap: str) -> None:
+    """A wrong number of partitions ends `topics check` with code 1, and names topic, setting, and both values."""
+    shell.run("topics", "create")
+    topic = f"{shell.environment['SEALSTREAM_TOPIC_PREFIX']}events"
+    admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
+    admin.create_partitions([NewPartitions(topic, 5)])[topic].result()
+    described = admin.list_topics
+    wait_for(lambda: len(described(topic, timeout=15).topics[topic].partitions) == 5, timeout_seconds=30, what="growth")
+
+    done = shell.run("topics", "check")
+
+    assert done.returncode == 1
+    assert f"wrong\t{topic}\tpartitions\t4\t5" in done.stdout
+    assert "workers must not run like this" in done.stderr
+    assert "hint: " in done.stderr
+
+
+def test_a_cluster_that_does_not_answer_is_an_error_and_not_a_finding() -> None:
+    """Without a broker `topics check` could not check: code 2, with the address and what to do."""
+    shell = Shell(SEALSTREAM_KAFKA="127.0.0.1:1", SEALSTREAM_REQUEST_TIMEOUT_SECONDS="3")
+
+    done = shell.run("topics", "check", "--json")
+
+    assert done.returncode == 2
+    error = json.loads(done.stdout)
+    assert error["type"] == "Unreachable"
+    assert "127.0.0.1:1" in error["error"]
+    assert "SEALSTREAM_KAFKA" in error["hint"]
+
+
+def test_the_store_is_migrated_once(database_url: str) -> None:
+    """`migrate` makes the store and says what it applied; a second time there is nothing to do."""
+    shell = Shell(SEALSTREAM_DATABASE=database_url)
+
+    first, second = shell.json("migrate"), shell.run("migrate")
+
+    assert first["applied"][0].startswith("0001_")
+    assert second.returncode == 0
+    assert second.stdout == "the store is at this version already\n"
+
+
+def test_up_stays_until_it_is_ended_and_its_data_stays(tmp_path: Path) -> None:
+    """`up` starts servers and workers and says where they are; `down` ends all of it; the next `up` has the data."""
+    shell, directory = Shell(), tmp_path / "home"
+    command = [sys.executable, "-m", "sealstream.deploy", "up", "--dir", str(directory), "--json"]
+    for _ in range(2):
+        with subprocess.Popen(command, env=shell.environment, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                addresses = json.loads(process.stdout.readline())
+                assert set(addresses["workers"]) == {"processor", "sink", "verifier"}
+                assert "**********" in addresses["database"]
+                second = shell.run("up", "--dir", str(directory), "--json")
+                assert second.returncode == 2
+                assert "sealstream down" in json.loads(second.stdout)["hint"]
+
+                ended = shell.json("down", "--dir", str(directory))
+
+                assert {"processor", "sink", "verifier"} <= set(ended["ended"])
+                assert process.wait(COMMAND_SECONDS) == 128 + signal.SIGTERM
+            finally:
+                process.kill()
+    assert shell.json("down", "--dir", str(directory))["ended"] == []
