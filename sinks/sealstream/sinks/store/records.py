@@ -9,8 +9,6 @@ from sealstream.kafka.topics import SEAL_ENTRY_HEADER
 from sealstream.schemas.entry import CARRIED_KINDS, Entry, Genesis, Kind, entry_hash, parse, payload_digest
 from sealstream.schemas.errors import EntryInvalid, InstanceDiffers, SealInvalid
 
-_I64_MAX: Final = 2**63 - 1  # PostgreSQL's bigint
-_I32_MAX: Final = 2**31 - 1
 _HINT: Final = "only the processor may write this topic: find out who else did; nothing of the record was stored"
 
 
@@ -62,8 +60,6 @@ def read_record(
         raise SealInvalid(f"{where}: the seal is that of chain {entry.tenant}, and the key is another", hint=_HINT)
     if entry.partition != partition:
         raise SealInvalid(f"{where}: the seal is that of partition {entry.partition}", hint=_HINT)
-    if max(entry.seq, entry.offset, entry.received) > _I64_MAX or partition > _I32_MAX:
-        raise SealInvalid(f"{where}: the seal has a number beyond what the store can hold", hint=_HINT)
     payload = _payload(where, entry, value)
     if entry.kind is Kind.GENESIS and payload is not None:
         _check_genesis(where, payload, instance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any, Final, NoReturn, Protocol
 
 from sealstream.schemas.errors import ConfigError, SchemaUnknown, Unreachable
@@ -27,10 +28,12 @@ class SchemaResolver:
 
     Arguments:
         registry: The client.
+        clock: Gives seconds that only grow.
     """
 
-    def __init__(self, registry: _Registry) -> None:
+    def __init__(self, registry: _Registry, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
+        self._clock = clock
         self._unknown: dict[int, float] = {}  # id -> when it may be asked for again
         self._away_until = 0.0
         self._second, self._lookups = 0, 0
@@ -42,7 +45,7 @@ class SchemaResolver:
             SchemaUnknown: The registry has no such schema, or it is not Avro.
             Unreachable: The registry does not answer, or was asked too much within a second.
         """
-        now = time.monotonic()
+        now = self._clock()
         if now < self._unknown.get(schema_id, 0.0):
             self._refuse(schema_id)
         if now < self._away_until:
@@ -64,7 +67,7 @@ class SchemaResolver:
             # Not known to be narrower: the client passes on whatever its HTTP library and the answer's JSON raise.
             if getattr(error, "http_status_code", None) == _NOT_FOUND:
                 self._remember(schema_id)
-            self._away_until = time.monotonic() + FORGET_SECONDS
+            self._away_until = self._clock() + FORGET_SECONDS
             raise Unreachable(
                 f"the schema registry does not answer: {type(error).__name__}", hint="check SEALSTREAM_REGISTRY"
             ) from error
@@ -78,7 +81,7 @@ class SchemaResolver:
     def _remember(self, schema_id: int) -> NoReturn:
         if len(self._unknown) >= _FAILURES_MAX:
             self._unknown.clear()
-        self._unknown[schema_id] = time.monotonic() + FORGET_SECONDS
+        self._unknown[schema_id] = self._clock() + FORGET_SECONDS
         self._refuse(schema_id)
 
     @staticmethod
