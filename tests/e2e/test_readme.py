@@ -58,9 +58,9 @@ class Reader:
 
     def python_block(self, text: str) -> str:
         """Run a Python block as a program of its own and return what it prints."""
-        topic = f"{self.given['SEALSTREAM_TOPIC_PREFIX']}events"
-        script = text.replace('instance="audit.example.org"', f'instance="audit.example.org", topic="{topic}"')
-        result = self.run("-c", script)
+        names = f"topics=TopicNames(prefix={self.given['SEALSTREAM_TOPIC_PREFIX']!r})"
+        script = text.replace('instance="audit.example.org"', f'instance="audit.example.org", {names}')
+        result = self.run("-c", f"from sealstream.kafka.topics import TopicNames\n{script}")
         assert result.returncode == 0, result.stderr
         return result.stdout
 

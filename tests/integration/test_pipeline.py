@@ -43,9 +43,7 @@ def test_events_pass_every_stage(make_pipeline: MakePipeline) -> None:
     pipeline = make_pipeline()
     for role in ROLES:
         pipeline.start(role)
-    with SyncAuditLog(
-        kafka=pipeline.bootstrap, instance=pipeline.genesis.instance, topic=pipeline.topics.events
-    ) as audit:
+    with SyncAuditLog(kafka=pipeline.bootstrap, instance=pipeline.genesis.instance, topics=pipeline.topics) as audit:
         for number in range(1000):
             audit.log(_event(f"tenant-{number % 7}", number))
 
