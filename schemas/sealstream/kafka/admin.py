@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class TopicAdmin:
     """
 
     def __init__(self, connection: KafkaConnection, *, timeout_seconds: float = 15.0) -> None:
-        self._client = AdminClient(connection.config("sealstream-admin"))
+        self._client = AdminClient(connection.config("sealstream-admin"), logger=logging.getLogger("sealstream.kafka"))
         self._bootstrap = connection.bootstrap
         self._timeout_seconds = timeout_seconds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import traceback
@@ -10,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from sealstream.deploy.cli import config, local, search, store, topics, workers
+from sealstream.deploy.cli import config, local, search, store, topics, violations, workers
 from sealstream.deploy.cli.output import ExitCode, print_error
 from sealstream.deploy.interruption import Interrupted
 from sealstream.schemas.errors import ConfigError, SealstreamError
@@ -44,6 +45,7 @@ app = typer.Typer(
 local.register(app)
 workers.register(app)
 search.register(app)
+violations.register(app)
 topics.register(app)
 store.register(app)
 config.register(app)
@@ -72,6 +74,8 @@ def run(arguments: list[str]) -> int:
         arguments: The command line behind the program's name.
     """
     as_json = "--json" in arguments
+    # What the Kafka client logs of its attempts is in the way of the one error that counts; workers log it all.
+    logging.getLogger().addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail

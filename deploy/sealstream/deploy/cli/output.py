@@ -9,11 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from enum import IntEnum
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from sealstream.schemas.errors import SealstreamError, StoreDamaged, UnsafeState
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -72,11 +75,26 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
 
 
 def print_fields(rows: Iterable[tuple[str, str]]) -> None:
-    """Print one thing's properties, each on a line: its name, and what it is."""
-    fields = [(name, printable(text, keep_newlines=False)) for name, text in rows]
-    width = max((len(name) for name, _ in fields), default=0)
-    for name, text in fields:
-        typer.echo(f"{typer.style(f'{name:<{width}}', dim=True)}  {text}")
+    """Print one thing's properties: at a terminal in two columns, else each on a line with a tab between."""
+    if not sys.stdout.isatty():
+        for name, text in rows:
+            typer.echo(f"{name}\t{printable(text, keep_newlines=False)}")
+        return
+    from rich.console import Console
+
+    Console().print(fields_grid(rows))
+
+
+def fields_grid(rows: Iterable[tuple[str, str]], *, indent: int = 0) -> RenderableType:
+    """Return one thing's properties in two columns, for a console."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for name, text in rows:
+        grid.add_row(Text(name, style="dim"), Text(printable(text, keep_newlines=False)))
+    return Padding(grid, (0, 0, 0, indent))
 
 
 def printable(text: str, *, keep_newlines: bool = True) -> str:

@@ -38,16 +38,39 @@ class Verification:
 
     @property
     def in_words(self) -> str:
-        """What it found, for a person."""
+        """What it found, in one line."""
         if self.is_clean:
             return f"clean: {self.entries:,} entries of {self.tenants:,} chains hold"
         first = self.violations[0]
         more = f", and {len(self.violations) - 1} more" if len(self.violations) > 1 else ""
-        return f"violation {first.type.value}: tenant {first.tenant}, seq {first.seq}: {first.message}{more}"
+        return f"violation {first.type.value}: tenant {first.tenant}, seq {first.seq}{more}"
+
+    @property
+    def reason(self) -> str:
+        """Why the first violation is one; empty if there is none."""
+        return self.violations[0].message if self.violations else ""
 
 
 def verify_whole_store(settings: Settings, on_progress: Callable[[str], None]) -> Verification:
-    raise NotImplementedError
+    """Verify the whole store.
+
+    Raises:
+        StoreError: It cannot be verified.
+        Unreachable: The store does not answer.
+    """
+    violations: list[Violation] = []
+    entries = tenants = 0
+    with AuditStore(settings.database_url()) as store:
+        after = ""
+        while heads := store.tenants(after=after):
+            for head in heads:
+                found = store.verify_chain(head.tenant)
+                violations += found.violations
+                entries += found.entries
+                tenants += 1
+                on_progress(f"{entries:,} entries")
+            after = heads[-1].tenant
+    return Verification(violations=tuple(violations), entries=entries, tenants=tenants)
 
 
 def proof_of(settings: Settings, victim: Victim) -> EventProof:

@@ -55,10 +55,17 @@ class Display(ABC):
         """Print lines that stay."""
         self.console.print(Text(printable(text)), highlight=False)
 
-    def finding(self, text: str, *, good: bool) -> None:
-        """Print what was found, and whether that is what had to be found."""
-        mark = ("   ✔ ", "bold green") if good else ("   ✘ ", "bold red")
-        self.console.print(Text.assemble(mark, (printable(text), "bold")), highlight=False)
+    def finding(self, *lines: str, good: bool) -> None:
+        """Print what was found, below the step that found it.
+
+        Arguments:
+            lines: The finding, and more of it.
+            good: Whether that is what had to be found.
+        """
+        first, *more = (printable(line) for line in lines if line)
+        self.console.print(Padding(Text(first, style="bold" if good else "bold red"), (0, 0, 0, 4)))
+        for line in more:
+            self.console.print(Padding(Text(line), (0, 0, 0, 4)))
 
     @contextmanager
     def step(self, title: str, done: str) -> Generator[None]:

@@ -49,6 +49,7 @@ class DemoResult:
         record: One event's record, as ``sealstream show --json`` gives it.
         record_words: The same for a person.
         kept: Where the data is, if it was kept.
+        embedded: Whether the servers were the demonstration's own, and so have ended with it.
     """
 
     options: DemoOptions
@@ -62,6 +63,7 @@ class DemoResult:
     record: dict[str, Any]
     record_words: list[tuple[str, str]]
     kept: Path | None
+    embedded: bool
 
     @property
     def is_good(self) -> bool:

@@ -90,6 +90,11 @@ class _Demo:
         self._publishing_at = self._start
 
     def run(self) -> DemoResult:
+        options = self._options
+        self._display.say(
+            f"{options.events:,} events of {options.tenants:,} tenants go from an application to Kafka and PostgreSQL:"
+            "\neach is chained to the one before it, stored, and all of it recomputed by a verifier.\n"
+        )
         with ExitStack() as ends:
             # Entered first, so that it comes last, when everything has been ended.
             try:
@@ -171,19 +176,23 @@ class _Demo:
         victim = choose_victim(url, tenant_names(self._options.tenants)[0])
         event = decode(victim.payload)
         self._display.say(
-            "\nNow somebody with all rights on the database rewrites history. With the triggers switched off"
+            "\nNow somebody with all rights on the database rewrites history: with the triggers switched off"
             f"\n({SWITCH.removeprefix('SET LOCAL ')}), in the stored event of tenant {victim.tenant}, seq {victim.seq},"
             f'\n"{event.action} by {event.actor.id}" becomes "{event.action} by {_CULPRIT}".\n'
         )
         overwrite(url, victim, forge(victim.payload, event, _CULPRIT))
-        with self._step("verification", "Verifying the store", "The store has been verified"):
+        with self._step("verification", "Running sealstream verify", "sealstream verify on the edited store:"):
             found = self._verify(servers)
         detected = found.is_only_at(victim.tenant, victim.seq)
-        self._display.finding(found.in_words, good=detected)
+        self._display.finding(found.in_words, found.reason, good=detected)
         overwrite(url, victim, victim.payload)
-        with self._step("verification again", "Verifying the restored store", "Restored, and verified again"):
+        with self._step(
+            "verification again",
+            "Verifying the restored store",
+            "The true event is put back, and the store verified again:",
+        ):
             again = self._verify(servers)
-        self._display.finding(again.in_words, good=again.is_clean)
+        self._display.finding(again.in_words, again.reason, good=again.is_clean)
         proof, reader = proof_of(servers.settings, victim), event_reader(servers.settings)
         if self._options.keep:
             write_environment(self._directory, servers.environment)
@@ -206,6 +215,7 @@ class _Demo:
             record=record_to_dict(proof, reader),
             record_words=record_in_words(proof, reader),
             kept=self._directory if self._options.keep else None,
+            embedded=servers.embedded,
         )
 
     def _verify(self, servers: DemoServers) -> Verification:
