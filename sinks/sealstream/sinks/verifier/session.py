@@ -43,7 +43,7 @@ POLL_SECONDS: Final = 0.1
 MORE_SECONDS: Final = 0.5
 """How long more records of a partition are waited for where a doubt needs them to be decided."""
 ADMIN_SECONDS: Final = 5.0
-IDENTITY_SECONDS: Final = 30.0
+IDENTITY_SECONDS: Final = 10.0
 """How often the topics' UUIDs are compared: a topic made anew may be as long as the old one was."""
 IDLE_SECONDS: Final = 5.0
 """After so long without records a position moves over what no reader sees."""
