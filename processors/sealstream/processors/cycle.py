@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TRACEPARENT_HEADER, TopicNames
-from sealstream.kafka.transactions import AbortRequired, produce_waiting, transactional_call
+from sealstream.kafka.transactions import AbortRequired, ProducerFatal, produce_waiting, transactional_call
 from sealstream.processors.batch import Batch
 from sealstream.processors.chaining import Chained, PartitionState, Rules, chain
 from sealstream.processors.deadletter import Headers, headers_of, key_of, value_of
@@ -101,10 +101,9 @@ class Cycle:
         self.opened_at = time.monotonic()
         self._call("begin", self._producer.begin_transaction)
         try:
-            self._produce(chained)
+            self._produce(chained, states)
             # A crash from here on leaves records without a commit: invisible to every reader of committed records. The
             # successor's init_transactions aborts them, or else the coordinator after the transaction's timeout.
-            self._produce_heads(chained, states)
             self._send_offsets(states, chained)
             # A crash here: as above; the coordinator knows the offsets, but has not committed them.
             self._call("commit", lambda: self._producer.commit_transaction(CALL_SECONDS))
@@ -122,8 +121,16 @@ class Cycle:
         state.position = max(state.position, batch.ends.get(state.partition, 0))
         return chained
 
-    def _produce(self, chained: Mapping[int, Chained]) -> None:
-        """Produce entries and dead letters, each explicitly to its source's partition."""
+    def _produce(self, chained: Mapping[int, Chained], states: Mapping[int, PartitionState]) -> None:
+        """Produce entries, dead letters and heads, each explicitly to its source's partition."""
+        try:
+            self._produce_entries(chained)
+            self._produce_heads(chained, states)
+        except KafkaException as exception:
+            error: KafkaError = exception.args[0]
+            raise (ProducerFatal if error.fatal() else AbortRequired)("produce", error) from exception
+
+    def _produce_entries(self, chained: Mapping[int, Chained]) -> None:
         produce, topic = self._producer.produce, self._topics.chained
         for partition, result in chained.items():
             for key, value, entry, trace in result.sealed:
@@ -132,7 +139,7 @@ class Cycle:
                     headers.append((TRACEPARENT_HEADER, trace))
                 try:
                     produce(topic, value, key, partition, headers=headers)
-                except (BufferError, KafkaException):  # no room, or worse: the slow way tells which
+                except BufferError:
                     self._produce_one(topic, value, key, partition, headers)
             for letter in result.letters:
                 headers = headers_of(
@@ -148,7 +155,7 @@ class Cycle:
                 key, value = chain_key(partition, link.name), pack_link(link)
                 try:
                     produce(topic, value, key, partition)
-                except (BufferError, KafkaException):
+                except BufferError:
                     self._produce_one(topic, value, key, partition, [])
             head = PartitionHead.of(states[partition], self._rules)
             self._produce_one(topic, head.pack(), partition_key(partition), partition, [])

@@ -28,9 +28,11 @@ class TailReader:
         self.last_offset = -1
 
     def reaches_back(self, first: Entry) -> bool:
-        """Return whether nothing before this record belongs to the window."""
-        too_old = self._head.last_received - self._rules.genesis.window_seconds * 1_000_000
-        return first.offset <= self._window_start or 0 < first.received < too_old
+        """Return whether nothing before this record belongs to the window.
+
+        Only offsets tell: a broker's clock may step back, and then an older record is near again.
+        """
+        return first.offset <= self._window_start
 
     def feed(self, seal: bytes) -> None:
         """Take in one record's seal.

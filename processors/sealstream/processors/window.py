@@ -164,7 +164,6 @@ class Window:
         if repeat is not None and repeat[0] is Kind.DUPLICATE:
             return repeat
         namesakes.add(record)
-        self._previous.pop(name, None)  # it lives on in the generation of its latest record
         self._current[name] = namesakes
         return repeat
 
