@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -42,15 +42,16 @@ class Worker:
         role: ``processor``, ``sink`` or ``verifier``.
         environment: Its ``SEALSTREAM_*`` settings; nothing of the test's own environment reaches it otherwise.
         log_path: Where its log goes.
+        command: How it is started; by Sealstream's command line if not given.
     """
 
-    def __init__(self, role: str, environment: dict[str, str], log_path: Path) -> None:
+    def __init__(self, role: str, environment: dict[str, str], log_path: Path, *, command: Sequence[str] = ()) -> None:
         self.role = role
         self.log_path = log_path
         clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         self._log: IO[bytes] = log_path.open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "sealstream.deploy", role],
+            command or [sys.executable, "-m", "sealstream.deploy", role],
             env=clean | {"SEALSTREAM_LOG_FORMAT": "json"} | environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -171,13 +172,13 @@ class Pipeline:
         """Return the checker of this instance."""
         return AuditHarness(self.bootstrap, self.topics, self.genesis, database_url=self.database_url or None)
 
-    def start(self, role: str, **settings: object) -> Worker:
-        """Start a worker of this instance."""
+    def start(self, role: str, *, command: Sequence[str] = (), **settings: object) -> Worker:
+        """Start a worker of this instance, by Sealstream's command line or by another command."""
         number = len(self.workers)
         worker_id = f"{role}-{sum(worker.role == role for worker in self.workers)}"
         environment = self.environment | {f"{PREFIX}WORKER_ID": worker_id}
         environment |= {f"{PREFIX}{key.upper()}": str(value) for key, value in settings.items()}
-        worker = Worker(role, environment, self.directory / f"{number}-{role}.log")
+        worker = Worker(role, environment, self.directory / f"{number}-{role}.log", command=command)
         self.workers.append(worker)
         return worker
 
