@@ -9,10 +9,10 @@ from __future__ import annotations
 import difflib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -27,6 +27,7 @@ _FILE_SUFFIX: Final = "_FILE"
 _SECRET_FILE_BYTES_MAX: Final = 65_536
 _MIB: Final = 1024 * 1024
 REDACTED: Final = "**********"
+_SECRET_PARAMETERS: Final = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key"})
 
 
 class Settings(BaseSettings):
@@ -159,11 +160,17 @@ class Settings(BaseSettings):
             value: object = getattr(self, name)
             if name == "database":
                 shown[name] = redact_url(self.database.get_secret_value())
+            elif name == "registry":
+                shown[name] = redact_url(self.registry)
             elif isinstance(value, SecretStr):
                 shown[name] = REDACTED if value.get_secret_value() else ""
             else:
                 shown[name] = str(value) if isinstance(value, Path) else value
         return shown
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
+        """Show in tracebacks and debuggers what :meth:`redacted` shows."""
+        return self.redacted().items()
 
     @classmethod
     def settings_customise_sources(
@@ -179,6 +186,23 @@ class Settings(BaseSettings):
         return init_settings, env_settings
 
 
+class _GivenSettings(Settings):
+    """Settings from what is given and nothing else: the process's environment does not show through."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments only."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
 NOT_SETTINGS: Final = frozenset({"SEALSTREAM_HOME", "SEALSTREAM_MAVEN_URL"})
 """Names in the environment that the local stack reads: where its data lies, and a mirror to download from."""
 
@@ -187,7 +211,7 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: obj
     """Return the settings that the environment gives.
 
     Arguments:
-        environment: The variables to look through for ``*_FILE`` and unknown names; the process's by default.
+        environment: The variables, and no others; the process's by default.
         overrides: Settings given otherwise, such as by command-line options; ``None`` means not given.
 
     Raises:
@@ -197,16 +221,17 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: obj
     _refuse_unknown(variables)
     values: dict[str, Any] = {}
     for name in Settings.model_fields:
-        path = variables.get(f"{PREFIX}{name.upper()}{_FILE_SUFFIX}")
+        variable = f"{PREFIX}{name.upper()}"
+        path, value = variables.get(f"{variable}{_FILE_SUFFIX}"), variables.get(variable)
+        if path and value:
+            raise ConfigError(f"{variable} is given twice", hint="give the value or the file, not both")
         if path:
-            if variables.get(f"{PREFIX}{name.upper()}"):
-                raise ConfigError(f"{PREFIX}{name.upper()} is given twice", hint="give the value or the file, not both")
-            values[name] = _read_file(f"{PREFIX}{name.upper()}{_FILE_SUFFIX}", path)
-        elif environment is not None and f"{PREFIX}{name.upper()}" in environment:
-            values[name] = environment[f"{PREFIX}{name.upper()}"]
+            values[name] = _read_file(f"{variable}{_FILE_SUFFIX}", path)
+        elif value and environment is not None:
+            values[name] = value
     values.update({name: value for name, value in overrides.items() if value is not None})
     try:
-        return Settings(**values)
+        return Settings(**values) if environment is None else _GivenSettings(**values)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -214,12 +239,23 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: obj
 
 
 def redact_url(url: str) -> str:
-    """Return a URL without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, place = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.split(':')[0]}:{REDACTED}@{place}"))
+    """Return a URL that is safe to print: without its password, wherever libpq lets one stand.
+
+    What is no URL, or has an ``@`` where none belongs, is not shown at all.
+    """
+    try:
+        parts = urlsplit(url)
+        queries = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        return REDACTED
+    if url and ("://" not in url or "@" in parts.path + parts.query + parts.fragment):
+        return REDACTED
+    user, at, place = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    secret = f":{REDACTED}" if colon else ""
+    shown = [(key, REDACTED if key in _SECRET_PARAMETERS else value) for key, value in queries]
+    query = f"?{urlencode(shown, safe='*/:,')}" if shown else ""
+    return f"{parts.scheme}://{name}{secret}{at}{place}{parts.path}{query}" if url else ""
 
 
 def known_names() -> frozenset[str]:
@@ -231,9 +267,10 @@ def known_names() -> frozenset[str]:
 def _refuse_unknown(variables: Mapping[str, str]) -> None:
     known = known_names()
     for name in sorted(variables):
-        if name.startswith(PREFIX) and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else "sealstream config show lists all of them"
+        if name.upper().startswith(PREFIX) and name not in known:
+            words = [other.removeprefix(PREFIX) for other in known]
+            close = difflib.get_close_matches(name.upper().removeprefix(PREFIX), words, n=1)
+            hint = f"did you mean {PREFIX}{close[0]}?" if close else "sealstream config show lists all of them"
             raise ConfigError(f"the setting {name} does not exist", hint=hint)
 
 

@@ -49,8 +49,10 @@ class WorkerWeb:
         logger().info("web listening", host=self._server.server_address[0], port=self.port)
 
     def stop(self) -> None:
-        """Stop serving."""
-        self._server.shutdown()
+        """Stop serving, if it was started, and close the port."""
+        if self._thread.is_alive():  # what does not serve would never answer a shutdown
+            self._server.shutdown()
+            self._thread.join(_REQUEST_TIMEOUT_SECONDS)
         self._server.server_close()
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
