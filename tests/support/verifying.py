@@ -72,6 +72,10 @@ class MemorySource:
         """Return the record at an offset."""
         return next((record for record in self._records if record.offset == offset), None)
 
+    def upcoming(self) -> Sequence[SourceRecord]:
+        """Return the records that come next."""
+        return self._records[self._at :]
+
 
 def verify_log(
     source: Sequence[SourceRecord], log: Sequence[ChainedRecord], *, genesis: Genesis = GENESIS, batch: int = 1_000_000

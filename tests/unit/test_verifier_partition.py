@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sealstream.schemas.entry import (
     Entry,
@@ -171,30 +173,30 @@ def _other_key(log: list[ChainedRecord], at: int) -> list[ChainedRecord]:
     return [*log[:at], log[at]._replace(key=b"mallory"), *log[at + 1 :]]
 
 
+TYPES: dict[Callable[[list[ChainedRecord], int], list[ChainedRecord]], str] = {
+    _edit_time: "edited",
+    _edit_id: "edited",
+    _edit_digest_and_value: "edited",
+    _edit_seq: "edited",
+    _edit_offset: "edited",
+    _unparsable: "edited",
+    _no_entry: "edited",
+    _quarantined: "edited",
+    _alter_value: "payload-altered",
+    _null_value: "payload-altered",
+    _drop: "gap",
+    _swap_with_next: "reordered",
+    _repeat_later: "fork",
+    _fork_later: "fork",
+    _other_topic: "foreign",
+    _other_partition: "foreign",
+    _other_tenant: "foreign",
+    _other_key: "foreign",
+}
+
+
 @pytest.mark.parametrize("batch", [1, 7, 1000])
-@pytest.mark.parametrize(
-    ("forge", "expected"),
-    [
-        (_edit_time, "edited"),
-        (_edit_id, "edited"),
-        (_edit_digest_and_value, "edited"),
-        (_edit_seq, "edited"),
-        (_edit_offset, "edited"),
-        (_unparsable, "edited"),
-        (_no_entry, "edited"),
-        (_quarantined, "edited"),
-        (_alter_value, "payload-altered"),
-        (_null_value, "payload-altered"),
-        (_drop, "gap"),
-        (_swap_with_next, "reordered"),
-        (_repeat_later, "fork"),
-        (_fork_later, "fork"),
-        (_other_topic, "foreign"),
-        (_other_partition, "foreign"),
-        (_other_tenant, "foreign"),
-        (_other_key, "foreign"),
-    ],
-)
+@pytest.mark.parametrize(("forge", "expected"), TYPES.items())
 def test_one_wrong_record_is_one_violation_with_its_type_and_place(
     forge: Callable[[list[ChainedRecord], int], list[ChainedRecord]], expected: str, batch: int
 ) -> None:
@@ -208,6 +210,40 @@ def test_one_wrong_record_is_one_violation_with_its_type_and_place(
     assert _published(outcome, OTHER) == list(range(1, 21))
     stops_at = 10 if forge in (_repeat_later, _fork_later) else 7
     assert _published(outcome, ACME) == list(range(1, stops_at + 1))
+
+
+_MANY = tenants_here(6)
+_LOCAL = [forge for forge in TYPES if forge not in (_swap_with_next, _repeat_later, _fork_later)]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(_LOCAL),
+            st.integers(1, 8),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sampled_from([1, 5, 1000]),
+)
+@settings(max_examples=400, deadline=None)
+def test_several_wrong_records_are_told_apart(
+    forgeries: list[tuple[Callable[[list[ChainedRecord], int], list[ChainedRecord]], int]], batch: int
+) -> None:
+    """Wrong records of several tenants, next to each other or not, are each named as if they stood alone."""
+    source = _source(60, *_MANY)
+    log, expected = _log(source), list[tuple[str, str, int | None]]()
+    places = [(_place(log, t, seq), forge, t, seq) for t, (forge, seq) in zip(_MANY, forgeries, strict=False)]
+    for index, forge, tenant, seq in sorted(places, key=lambda place: -place[0]):  # the last first: one drops records
+        log = forge(log, index)
+        expected.append((TYPES[forge], tenant.decode(), seq))
+
+    _, outcome = verify_log(source, log, batch=batch)
+
+    assert sorted(_found(outcome)) == sorted(expected)
+    for tenant in _MANY[len(forgeries) :]:
+        assert _published(outcome, tenant) == list(range(1, 11))
 
 
 @pytest.mark.parametrize("forge", [_edit_time, _edit_digest_and_value, _quarantined, _alter_value, _no_entry, _drop])

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 from sealstream.schemas.entry import PUBLISHED_KINDS, ZERO_HASH, Entry, Genesis, Kind, entry_hash, payload_digest
 from sealstream.schemas.errors import EntryInvalid, InstanceDiffers
 from sealstream.schemas.violation import Severity, Violation, ViolationType
-from sealstream.sinks.verifier.ahead import Ahead, More
+from sealstream.sinks.verifier.ahead import LOOKAHEAD_RECORDS, Ahead, More
 from sealstream.sinks.verifier.diagnosis import Finding, claim_of, extra, instead
 from sealstream.sinks.verifier.records import (
     OPEN_VIOLATIONS_MAX,
@@ -161,7 +162,7 @@ class PartitionVerifier:
         if record.entry == demand.entry:
             self._instead(record, claim, demand, outcome)
             return True
-        if self._is_ahead(claim, demand):
+        if self._is_ahead(record, claim, demand):
             self._missing(demand, late=ahead.holds(demand.entry), outcome=outcome)
             return False
         if not ahead.holds(demand.entry) and (_stands_for(record, claim, demand) or ahead.goes_on()):
@@ -185,23 +186,34 @@ class PartitionVerifier:
         self._demands.extend(others)
         return True
 
-    def _is_ahead(self, claim: Entry | None, demand: Demand) -> bool:
+    def _is_ahead(self, record: ChainedRecord, claim: Entry | None, demand: Demand) -> bool:
         """Return whether a record stands for a source record behind the demanded one, which is then not at its place.
 
         It is believed only if the source really has such a record: an invented offset must not make everything before
         it count as missing.
         """
-        if claim is None:
+        at = demand.verdict.offset
+        if claim is not None and claim.offset == at and self.rules.is_here(claim):
+            is_entry = claim.kind is not Kind.GENESIS
+            return demand.genesis and is_entry and claim.tenant.encode() == demand.chain.name
+        if claim is not None and claim.offset > at and self._is_credible(claim):
+            return True
+        # Its offset may be what was forged, or its whole entry: then its payload tells what it stands for.
+        names, digests = {record.key}, {payload_digest(record.value or b"")}
+        if claim is not None:
+            names.add(claim.tenant.encode())
+            digests.add(claim.payload)
+        if demand.verdict.digest in digests:
             return False
-        name, here = claim.tenant.encode(), self.rules.is_here(claim)
-        if demand.genesis and here and claim.offset == demand.verdict.offset:
-            return claim.kind is not Kind.GENESIS and name == demand.chain.name
-        if claim.offset <= demand.verdict.offset:
-            return False
+        upcoming = islice(self._source.upcoming(), LOOKAHEAD_RECORDS)
+        return any(r.value and r.key in names and payload_digest(r.value) in digests for r in upcoming)
+
+    def _is_credible(self, claim: Entry) -> bool:
+        """Return whether the source has the record that an entry says it stands for."""
         source = self._source.find(claim.offset)
-        if source is None or name not in (source.key, self.rules.partition_chain):
+        if source is None or claim.tenant.encode() not in (source.key, self.rules.partition_chain):
             return False
-        same_time = here and claim.received == (source.received or 0)
+        same_time = self.rules.is_here(claim) and claim.received == (source.received or 0)
         return same_time or claim.payload == payload_digest(source.value or b"")
 
     def _missing(self, demand: Demand, *, late: bool, outcome: Outcome) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -146,4 +147,8 @@ class Source(Protocol):
 
     def find(self, offset: int) -> SourceRecord | None:
         """Return the record at an offset, if a read_committed reader sees one there, without moving."""
+        ...
+
+    def upcoming(self) -> Iterable[SourceRecord]:
+        """Return the records that are at hand already, in order, without moving."""
         ...

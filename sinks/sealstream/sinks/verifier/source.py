@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, cast
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -270,3 +270,7 @@ class SourcePartition:
             here = next((record for record in self._records if record.offset == offset), None)
             self._found = here if here is not None else self._reader.look_up(self.number, offset)
         return self._found
+
+    def upcoming(self) -> Iterable[SourceRecord]:
+        """Return the records that are at hand already, in order, without moving."""
+        return iter(self._records)
