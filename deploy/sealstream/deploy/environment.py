@@ -13,6 +13,8 @@ from sealstream.worker.settings import NOT_SETTINGS, PREFIX
 
 ENVIRONMENT_NAME: Final = "environment"
 _FILE_SUFFIX: Final = "_FILE"
+# A worker that somebody starts besides ours must not fence it.
+_WORKER_ID_VARIABLE: Final = f"{PREFIX}WORKER_ID"
 
 
 def worker_environment(overrides: Mapping[str, str]) -> dict[str, str]:
@@ -34,6 +36,7 @@ def write_environment(directory: Path, environment: Mapping[str, str]) -> Path:
         StackError: It cannot be written.
     """
     path = directory / ENVIRONMENT_NAME
-    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(environment.items())]
+    shown = {name: value for name, value in environment.items() if name != _WORKER_ID_VARIABLE}
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(shown.items())]
     write_private(path, "".join(lines))
     return path

@@ -55,9 +55,7 @@ def demo(
     there the demo makes topics and a database of its own, and removes them. With --json the last line on standard
     output is one JSON object, and what a person may want to see goes to standard error.
     """
-    from rich.console import Console
-
-    from sealstream.deploy.demo.display import make_display
+    from sealstream.deploy.demo.display import make_console, make_display
     from sealstream.deploy.demo.options import DemoOptions
     from sealstream.deploy.demo.report import print_report
     from sealstream.deploy.demo.run import run_demo
@@ -72,7 +70,7 @@ def demo(
         directory=directory,
         keep=keep,
     )
-    console = Console(stderr=as_json, highlight=False)
+    console = make_console(stderr=as_json)
     with Interruption() as interruption:
         result = run_demo(options, make_display(console), interruption)
     print_report(console, result)

@@ -29,7 +29,9 @@ _WHAT: Final = {
 }
 _REFRESH_PER_SECOND: Final = 8
 _PLAIN_SECONDS: Final = 2.0
+_PLAIN_WIDTH: Final = 120
 _BAR_WIDTH: Final = 24
+_INDENT: Final = (0, 0, 0, 4)
 
 
 class Display(ABC):
@@ -53,7 +55,7 @@ class Display(ABC):
 
     def say(self, text: str = "") -> None:
         """Print lines that stay."""
-        self.console.print(Text(printable(text)), highlight=False)
+        self.console.print(Text(printable(text)), highlight=False, soft_wrap=True)
 
     def finding(self, *lines: str, good: bool) -> None:
         """Print what was found, below the step that found it.
@@ -63,9 +65,9 @@ class Display(ABC):
             good: Whether that is what had to be found.
         """
         first, *more = (printable(line) for line in lines if line)
-        self.console.print(Padding(Text(first, style="bold" if good else "bold red"), (0, 0, 0, 4)))
+        self.console.print(Padding(Text(first, style="bold" if good else "bold red"), _INDENT, expand=False))
         for line in more:
-            self.console.print(Padding(Text(line), (0, 0, 0, 4)))
+            self.console.print(Padding(Text(line), _INDENT, expand=False))
 
     @contextmanager
     def step(self, title: str, done: str) -> Generator[None]:
@@ -167,13 +169,14 @@ class PlainDisplay(Display):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._last_counts_at = 0.0
+        self._last_counts_at = self._last_detail_at = float("-inf")
         self._last_detail = ""
 
     def detail(self, text: str) -> None:
-        """Print it, once."""
-        if text and text != self._last_detail:
-            self._last_detail = text
+        """Print it, unless another one was printed just now."""
+        now = time.monotonic()
+        if text and text != self._last_detail and now - self._last_detail_at >= _PLAIN_SECONDS:
+            self._last_detail, self._last_detail_at = text, now
             self._line(text)
 
     def counts(self, counts: Counts, wanted: dict[str, int]) -> None:
@@ -185,6 +188,7 @@ class PlainDisplay(Display):
         self._line(counts_in_words(counts, wanted))
 
     def _begin(self, title: str) -> None:
+        self._last_counts_at = self._last_detail_at = time.monotonic()
         self._line(f"{title} ...")
 
     def _end(self, done: str, seconds: float) -> None:
@@ -193,6 +197,12 @@ class PlainDisplay(Display):
     def _line(self, text: str) -> None:
         seconds = time.monotonic() - self._start
         self.console.print(Text(f"[{seconds:6.1f} s] {printable(text)}"), highlight=False, soft_wrap=True)
+
+
+def make_console(*, stderr: bool) -> Console:
+    """Return a console for the demonstration: as wide as the terminal, or wide enough for its lines elsewhere."""
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_PLAIN_WIDTH)
 
 
 def make_display(console: Console) -> Display:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from sealstream.deploy.cli.output import fields_grid
+from sealstream.deploy.cli.output import fields_grid, printable
 from sealstream.deploy.demo.display import summary_table
 from sealstream.deploy.demo.result import DemoResult
 
@@ -19,7 +19,11 @@ def print_report(console: Console, result: DemoResult) -> None:
     console.print(summary_table(result.counts, result.publishing_at))
     console.print(_verdict(result))
     console.print("\nOne event's record, as `sealstream show` gives it:\n")
-    console.print(fields_grid(result.record_words, indent=4))
+    if console.is_terminal:
+        console.print(fields_grid(result.record_words, indent=4))
+    else:
+        for name, value in result.record_words:
+            console.print(Text(f"    {name:<10}  {printable(value, keep_newlines=False)}"), soft_wrap=True)
     console.print()
     for line in _next_steps(result):
         console.print(Text(line), soft_wrap=True)

@@ -187,9 +187,7 @@ class _Demo:
         self._display.finding(found.in_words, found.reason, good=detected)
         overwrite(url, victim, victim.payload)
         with self._step(
-            "verification again",
-            "Verifying the restored store",
-            "The true event is put back, and the store verified again:",
+            "verification_again", "Running sealstream verify again", "sealstream verify once the true event is back:"
         ):
             again = self._verify(servers)
         self._display.finding(again.in_words, again.reason, good=again.is_clean)

@@ -6,7 +6,9 @@ groups of its own, and a database of its own beside the given one, and takes all
 
 from __future__ import annotations
 
+import logging
 import secrets
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -16,7 +18,7 @@ from typing import Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import psycopg
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConsumerGroupListing, ListConsumerGroupsResult
 from psycopg import sql
 
@@ -33,6 +35,9 @@ _Futures: TypeAlias = dict[str, Future[None]]
 _CLIENT: Final = "sealstream-demo"
 _ROLES: Final = ("sealstream_owner", "sealstream_writer", "sealstream_reader")
 _REQUEST_SECONDS: Final = 15.0
+_SESSION_SECONDS: Final = 6  # the least that brokers allow by default
+_GROUPS_SECONDS_MAX: Final = 20.0
+_POLL_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +78,11 @@ def demo_servers(
     with ExitStack() as ends:
         overrides: dict[str, str] = {"worker_id": f"demo-{name}"}
         if given.kafka:
-            overrides |= {"instance": f"demo.localhost/{name}", "topic_prefix": f"demo-{name}."}
+            overrides |= {
+                "instance": f"demo.localhost/{name}",
+                "topic_prefix": f"demo-{name}.",
+                "session_timeout_seconds": str(_SESSION_SECONDS),
+            }
         if database:
             url = _make_database(database, f"sealstream_demo_{name}", ends, keep=keep)
             overrides["database"] = url
@@ -86,7 +95,7 @@ def demo_servers(
             overrides |= {} if database else {"database": stack.database}
         settings = load_settings(None, **overrides)
         if given.kafka and not keep:
-            ends.callback(_delete_topics, settings)
+            ends.callback(_clean_kafka, settings)
         yield DemoServers(
             settings=settings,
             environment=worker_environment(overrides),
@@ -122,23 +131,43 @@ def _drop_database(url: str, name: str, roles: list[str]) -> None:
                 continue  # another store was set up on that server meanwhile: the role is its own now
 
 
-def _delete_topics(settings: Settings) -> None:
-    client = AdminClient(settings.connection().config(_CLIENT))
-    names = [spec.name for spec in settings.topic_table()]
-    found = list(TopicAdmin(settings.connection()).describe(names))
-    if not found:
+def _clean_kafka(settings: Settings) -> None:
+    """Delete the demonstration's topics and consumer groups from a Kafka that is not ours.
+
+    Raises:
+        ConfigError: Something could not be deleted.
+    """
+    client = AdminClient(settings.connection().config(_CLIENT), logger=logging.getLogger("sealstream.demo"))
+    names = TopicAdmin(settings.connection()).describe(spec.name for spec in settings.topic_table())
+    if not names:
         return
-    futures = list(cast("_Futures", client.delete_topics(found, request_timeout=_REQUEST_SECONDS)).values())
+    try:
+        _await(cast("_Futures", client.delete_topics(list(names), request_timeout=_REQUEST_SECONDS)))
+        _delete_groups(client, f"{settings.instance}-")
+    except KafkaException as error:
+        raise ConfigError(
+            f"what the demo made on the given Kafka could not all be deleted: {error.args[0].str()}",
+            hint=f"delete topics that begin with {settings.topic_prefix}, and groups with {settings.instance}",
+        ) from error
+
+
+def _delete_groups(client: AdminClient, prefix: str) -> None:
+    """Delete consumer groups; a member that is known by name counts as there until its session is over."""
     listed = cast("Future[ListConsumerGroupsResult]", client.list_consumer_groups(request_timeout=_REQUEST_SECONDS))
-    groups = cast("list[ConsumerGroupListing]", listed.result().valid)
-    ours = [group.group_id for group in groups if group.group_id.startswith(f"{settings.instance}-")]
-    if ours:
-        futures += cast("_Futures", client.delete_consumer_groups(ours, request_timeout=_REQUEST_SECONDS)).values()
-    for future in futures:
+    groups = [group.group_id for group in cast("list[ConsumerGroupListing]", listed.result().valid)]
+    ours = [group for group in groups if group.startswith(prefix)]
+    deadline = time.monotonic() + _GROUPS_SECONDS_MAX
+    while ours:
         try:
-            future.result()
+            _await(cast("_Futures", client.delete_consumer_groups(ours[:1], request_timeout=_REQUEST_SECONDS)))
         except KafkaException as error:
-            raise ConfigError(
-                f"what the demo made on the given Kafka could not all be deleted: {error.args[0].str()}",
-                hint=f"delete the topics that begin with {settings.topic_prefix}",
-            ) from error
+            if error.args[0].code() != KafkaError.NON_EMPTY_GROUP or time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            ours.pop(0)
+
+
+def _await(futures: _Futures) -> None:
+    for future in futures.values():
+        future.result()
