@@ -55,7 +55,9 @@ class KafkaConnection:
             "bootstrap.servers": self.bootstrap,
             "client.id": client_id,
             "security.protocol": self.security_protocol,
-            "reconnect.backoff.ms": 50,
+            # While a broker is away, librdkafka tries (and logs) about twice in each first interval, and does not slow
+            # down as it should: measured, 38 times a second at 50 ms, 8 times at this.
+            "reconnect.backoff.ms": 250,
             "reconnect.backoff.max.ms": 1000,
         }
         config.update({name: value for name, value in optional.items() if value})

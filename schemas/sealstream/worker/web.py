@@ -15,6 +15,7 @@ from sealstream.worker import metrics
 from sealstream.worker.logs import logger
 
 _REQUEST_TIMEOUT_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.1  # how soon a stop is noticed
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -41,7 +42,9 @@ class WorkerWeb:
             ) from error
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="web", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="web", daemon=True
+        )
 
     def start(self) -> None:
         """Serve from a thread of its own."""
@@ -82,6 +85,7 @@ class WorkerWeb:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
-                logger().debug("web request", path=self.path, detail=format % args)
+                path = getattr(self, "path", "")  # what is no request has none
+                logger().debug("web request", path=path, detail=format % args)
 
         return Handler
