@@ -176,6 +176,35 @@ class TestFramings:
             reader.read(encode_event(EVENT, schema_id=schema_id))
         assert asked == [1, 2]
 
+    def test_refused_schema_is_asked_for_once(self) -> None:
+        """A schema that is refused stays refused, so that values which name it cost no look-up each."""
+        asked: list[int] = []
+
+        def find(schema_id: int) -> Any:
+            asked.append(schema_id)
+            return fields_then(NODE)
+
+        reader = EventReader(schema_by_id=find)
+        for _ in range(3):
+            with pytest.raises(SchemaUnknown, match="contains itself"):
+                reader.read(encode_event(EVENT, schema_id=7))
+        assert asked == [7]
+
+    def test_schema_may_turn_up(self) -> None:
+        """A schema that the registry does not have is asked for again: it may be registered meanwhile."""
+        answers: list[Any] = [SchemaUnknown("not yet"), schema("AuditEvent")]
+
+        def find(_: int) -> Any:
+            answer = answers.pop(0)
+            if isinstance(answer, SchemaUnknown):
+                raise answer
+            return answer
+
+        reader = EventReader(schema_by_id=find)
+        with pytest.raises(SchemaUnknown, match="not yet"):
+            reader.read(encode_event(EVENT, schema_id=7))
+        assert reader.read(encode_event(EVENT, schema_id=7)) == EVENT
+
     def test_shipped_schemas_by_name(self) -> None:
         """Other shipped schemas are read in single-object encoding only."""
         body = encode_event(EVENT)[10:]

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import datetime
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -302,3 +303,8 @@ class TestTables:
         """The types of violations."""
         rows = spec.table("## 10. Violations")
         assert [row[0].strip("`") for row in rows] == [kind.value for kind in ViolationType]
+
+    def test_schemas(self) -> None:
+        """The page gives the fingerprint of every schema that ships."""
+        shipped = {path.name.removesuffix(".avsc") for path in files("sealstream.schemas").joinpath("avro").iterdir()}
+        assert {name for name, _ in spec.rows("fingerprints")} == shipped

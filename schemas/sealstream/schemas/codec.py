@@ -122,7 +122,9 @@ class EventReader:
         self._schema_by_id = schema_by_id
         known = (schema("AuditEvent"), *(parse_writer_schema(other) for other in others))
         self._by_fingerprint = {fingerprint_of(parsed): parsed for parsed in known}
-        self._by_id: dict[int, Schema] = {}  # bounded by what the registry holds; an id never changes its schema
+        # An id never changes its schema, so both are for ever, and bounded by what the registry holds.
+        self._by_id: dict[int, Schema] = {}
+        self._refused: dict[int, str] = {}
 
     def read(self, value: bytes) -> AuditEvent:
         """Return the event that a record's value holds.
@@ -149,8 +151,17 @@ class EventReader:
                 f"value names schema {schema_id} of a registry, and none is configured", hint="set SEALSTREAM_REGISTRY"
             )
         if schema_id not in self._by_id:
-            self._by_id[schema_id] = parse_writer_schema(self._schema_by_id(schema_id))
+            self._by_id[schema_id] = self._find(self._schema_by_id, schema_id)
         return self._by_id[schema_id], start
+
+    def _find(self, schema_by_id: SchemaById, schema_id: int) -> Schema:
+        if schema_id not in self._refused:
+            found = schema_by_id(schema_id)
+            try:
+                return parse_writer_schema(found)
+            except SchemaUnknown as error:
+                self._refused[schema_id] = error.message
+        raise SchemaUnknown(f"schema {schema_id} of the registry is refused: {self._refused[schema_id]}")
 
 
 def decode(name: str, value: bytes) -> Datum:
