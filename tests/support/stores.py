@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from sealstream.sinks.store.batch import Batch
 from sealstream.sinks.store.derive import Deriver
 from sealstream.sinks.store.migrate import migrate
 from sealstream.sinks.store.records import ChainedRecord, read_record
-from sealstream.sinks.store.writer import StoreWriter
+from sealstream.sinks.store.writer import StoreWriter, Written
 from support.chained import INSTANCE, Sealed
 
 TOPIC = "audit.chained"
@@ -67,7 +68,9 @@ class TestStore:
         """Drop the logins, which are the whole cluster's."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             for name in self.logins:
-                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+                connection.execute(
+                    sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)),
+                )
 
     def query(self, statement: str, *arguments: object) -> list[tuple[object, ...]]:
         """Ask the store as its superuser."""
@@ -80,6 +83,13 @@ class TestStore:
             connection.execute("SET session_replication_role = replica")
             assert connection.execute(statement.encode(), arguments or None).rowcount > 0, "nothing was changed"
 
+    def clear(self) -> None:
+        """Empty the store, as a superuser who switches the guards off."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("SET session_replication_role = replica")
+            for table in ("entries", "payloads", "events", "tenant_heads", "positions"):
+                connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier("sealstream", table)))
+
     def contents(self) -> tuple[list[tuple[object, ...]], ...]:
         """Return all rows of all tables that a batch changes, in a fixed order."""
         return tuple(
@@ -91,6 +101,16 @@ class TestStore:
                 ("tenant_heads", "tenant"),
             )
         )
+
+
+@contextmanager
+def migrated(url: str, *, partitions: int = 4) -> Generator[TestStore]:
+    """Migrate an empty database, and leave none of the logins that the test makes."""
+    store = TestStore(url, partitions)
+    try:
+        yield store
+    finally:
+        store.drop_logins()
 
 
 class Feeder:
@@ -134,8 +154,19 @@ class Feeder:
             )
         return Batch(found, {n: self.offsets[n] for n in found}, {n: ends[n] for n in found})
 
-    def feed(self, records: Iterable[Sealed]) -> None:
+    def feed(self, records: Iterable[Sealed]) -> Written:
         """Store records as the next batch."""
         batch = self.batch(records)
-        self.writer.write(batch)
+        written = self.writer.write(batch)
         self.offsets |= dict(batch.ends)
+        return written
+
+    def feed_log(self, log: Sequence[Sealed]) -> Written:
+        """Store what a log, given from its beginning, has behind the positions."""
+        places = dict.fromkeys(self.offsets, 0)
+        rest: list[Sealed] = []
+        for record in log:
+            if places[record.partition] >= self.offsets[record.partition]:
+                rest.append(record)
+            places[record.partition] += 1
+        return self.feed(rest)
