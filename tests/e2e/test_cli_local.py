@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 
+from support.processes import processes_in
 from support.workers import wait_for
 
 COMMAND_SECONDS = 90
@@ -112,25 +116,57 @@ def test_the_store_is_migrated_once(database_url: str) -> None:
     assert second.stdout == "the store is at this version already\n"
 
 
-def test_up_stays_until_it_is_ended_and_its_data_stays(tmp_path: Path) -> None:
-    """`up` starts servers and workers and says where they are; `down` ends all of it; the next `up` has the data."""
-    shell, directory = Shell(), tmp_path / "home"
+@contextmanager
+def running(shell: Shell, directory: Path) -> Generator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """Run `up` in a directory; gives the process and the addresses that it tells, and ends it all."""
     command = [sys.executable, "-m", "sealstream.deploy", "up", "--dir", str(directory), "--json"]
-    for _ in range(2):
-        with subprocess.Popen(command, env=shell.environment, stdout=subprocess.PIPE, text=True) as process:
-            try:
-                assert process.stdout is not None
-                addresses = json.loads(process.stdout.readline())
-                assert set(addresses["workers"]) == {"processor", "sink", "verifier"}
-                assert "**********" in addresses["database"]
-                second = shell.run("up", "--dir", str(directory), "--json")
-                assert second.returncode == 2
-                assert "sealstream down" in json.loads(second.stdout)["hint"]
+    with subprocess.Popen(command, env=shell.environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+            shell.run("down", "--dir", str(directory))
 
-                ended = shell.json("down", "--dir", str(directory))
 
-                assert {"processor", "sink", "verifier"} <= set(ended["ended"])
-                assert process.wait(COMMAND_SECONDS) == 128 + signal.SIGTERM
-            finally:
-                process.kill()
-    assert shell.json("down", "--dir", str(directory))["ended"] == []
+def test_up_stays_until_down_and_its_data_stays(tmp_path: Path) -> None:
+    """`up` starts servers and workers and says where they are; a second one is refused; `down` ends all of it, also
+    where `up` was killed; and the next `up` goes on with the same data at the same addresses.
+    """
+    shell, directory = Shell(), tmp_path / "home"
+    with running(shell, directory) as (process, addresses):
+        assert set(addresses["workers"]) == {"processor", "sink", "verifier"}
+        assert "**********" in addresses["database"]
+        topics = shell_of(directory).json("topics", "create")
+        second = shell.run("up", "--dir", str(directory), "--json")
+        assert second.returncode == 2
+        assert "sealstream down" in json.loads(second.stdout)["hint"]
+
+        process.kill()
+        process.wait(COMMAND_SECONDS)
+        assert processes_in(directory) != []
+        assert set(down(shell, directory)) == {"processor", "sink", "verifier", "kafka", "database"}
+        assert processes_in(directory) == []
+    with running(shell, directory) as (process, again):
+        assert (again["kafka"], again["database"]) == (addresses["kafka"], addresses["database"])
+        assert shell_of(directory).json("topics", "create") == topics
+        assert topics["created"] == []
+
+        assert set(down(shell, directory)) == {"processor", "sink", "verifier"}
+        assert process.wait(COMMAND_SECONDS) == 128 + signal.SIGTERM
+        assert processes_in(directory) == []
+    assert down(shell, directory) == []
+
+
+def down(shell: Shell, directory: Path) -> list[str]:
+    """Run `down`, and return what it has ended."""
+    ended: list[str] = shell.json("down", "--dir", str(directory))["ended"]
+    return ended
+
+
+def shell_of(directory: Path) -> Shell:
+    """Return a shell that has read the file which `up` writes for other shells."""
+    lines = (directory / "environment").read_text().splitlines()
+    words = [shlex.split(line) for line in lines]
+    assert all(export == "export" for export, _ in words)
+    return Shell(**dict(assignment.split("=", 1) for _, assignment in words))

@@ -73,6 +73,7 @@ def demo(
     console = make_console(stderr=as_json)
     with Interruption() as interruption:
         result = run_demo(options, make_display(console), interruption)
+        interruption.check()  # a signal that came while everything was being ended already
     print_report(console, result)
     if as_json:
         print_json(result.to_dict())
