@@ -14,7 +14,7 @@ from typing import Literal, cast
 from uuid import UUID
 
 import psycopg
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from sealstream.kafka.admin import TopicAdmin
 from sealstream.kafka.client import KafkaConnection
@@ -25,6 +25,11 @@ from support.model import ExpectedRecord, Model, SourceRecord
 Stage = Literal["chained", "stored", "verified"]
 READ_TIMEOUT_SECONDS = 60.0
 KEY_BYTES_MAX = 1024
+_NO_LEADER_YET = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,7 @@ def read_log(connection: KafkaConnection, topic: str, partitions: int) -> list[l
     logs: list[list[LogRecord]] = [[] for _ in range(partitions)]
     try:
         starts = [
-            TopicPartition(topic, n, consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=15)[0])
-            for n in range(partitions)
+            TopicPartition(topic, n, _first_offset(consumer, TopicPartition(topic, n))) for n in range(partitions)
         ]
         consumer.assign(starts)
         ended: set[int] = set()
@@ -78,6 +82,18 @@ def read_log(connection: KafkaConnection, topic: str, partitions: int) -> list[l
     finally:
         consumer.close()
     return logs
+
+
+def _first_offset(consumer: Consumer, place: TopicPartition) -> int:
+    """Return a partition's first offset; a topic that was just created may not have its leaders yet."""
+    deadline = time.monotonic() + READ_TIMEOUT_SECONDS
+    while True:
+        try:
+            return consumer.get_watermark_offsets(place, timeout=15)[0]
+        except KafkaException as exception:
+            if exception.args[0].code() not in _NO_LEADER_YET or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.05)
 
 
 def _record(message: Message) -> LogRecord:
