@@ -1,0 +1,270 @@
+"""``sealstream verify``: the whole store, one tenant of it, or a range, recomputed from the bytes that it holds.
+
+The level is ``chain``: that every entry and payload is the one that the chain commits to, and that nothing is missing
+inside. What a chain by itself cannot exclude is said in words with every result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final
+
+from sealstream.schemas.errors import ConfigError, SealstreamError, StoreError
+from sealstream.schemas.violation import Violation
+from sealstream.sinks.verifier.audit_state import AuditState
+from sealstream.sinks.verifier.stored_chain import End, StoredChain
+from sealstream.sinks.verifier.stored_rows import SEQ_MAX, StoreReader, open_store
+
+VIOLATIONS_MAX: Final = 1_000
+"""How many violations a result carries; all of them are counted."""
+PROGRESS_SECONDS: Final = 0.2
+SAVE_SECONDS: Final = 5.0
+STATEMENT_SECONDS: Final = 60.0
+
+CLEAN: Final = 0
+VIOLATED: Final = 1
+NOT_CHECKED: Final = 2
+
+
+class Level(IntEnum):
+    """How much a verification excludes, each level more than the one before."""
+
+    CHAIN = 1
+    CHECKPOINT = 2
+    WITNESSED = 3
+    ANCHORED = 4
+
+    @property
+    def word(self) -> str:
+        """The level as it is written."""
+        return self.name.lower()
+
+
+NOT_EXCLUDED: Final = (
+    "that the end of a chain was cut off together with the store's own record of where it ended",
+    "that a whole chain was written anew from its genesis by somebody who could write the store",
+    "that something was changed before it was stored: the verifier compares the chain with Kafka, not this check",
+    "that columns kept for search (sealstream.events) were altered: they are derived, and never evidence",
+)
+"""What holds of a clean result at the level ``chain``, in words."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(kw_only=True)
+class VerifyResult:
+    """What a verification came to.
+
+    Arguments:
+        level: How much was checked.
+        chains: Number of chains that were checked.
+        entries: Number of entries that were checked now.
+        violations: The first violations that were found.
+        violations_total: Number of violations that were found.
+        checked_through: The last seq of each chain up to which all that was checked holds, now or in earlier runs.
+        as_of: The moment of the store that was checked.
+        failure: Why it could not be checked, or not as was asked; ``None`` if it was.
+        not_excluded: What a clean result does not exclude, in words.
+    """
+
+    level: Level = Level.CHAIN
+    chains: int = 0
+    entries: int = 0
+    violations: list[Violation] = field(default_factory=list[Violation])
+    violations_total: int = 0
+    checked_through: dict[str, int] = field(default_factory=dict[str, int])
+    as_of: datetime = field(default_factory=lambda: datetime.now(UTC))
+    failure: SealstreamError | None = None
+    not_excluded: tuple[str, ...] = NOT_EXCLUDED
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it was checked as was asked, and holds."""
+        return self.exit_code == CLEAN
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all that was asked for was checked and holds, 1 after a violation, 2 if it could not be checked."""
+        if self.violations_total:
+            return VIOLATED
+        return CLEAN if self.failure is None else NOT_CHECKED
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain values, for JSON."""
+        failure = None if self.failure is None else {"message": self.failure.message, "hint": self.failure.hint}
+        return {
+            "exit_code": self.exit_code,
+            "level": self.level.word,
+            "chains": self.chains,
+            "entries": self.entries,
+            "violations_total": self.violations_total,
+            "violations": [violation.to_dict() for violation in self.violations],
+            "checked_through": self.checked_through,
+            "as_of": self.as_of.isoformat(),
+            "failure": failure,
+            "not_excluded": list(self.not_excluded),
+        }
+
+
+def verify_store(
+    database_url: str,
+    *,
+    tenant: str | None = None,
+    first_seq: int | None = None,
+    last_seq: int | None = None,
+    require: Level = Level.CHAIN,
+    state_path: Path | None = None,
+    on_progress: Progress | None = None,
+    timeout_seconds: float = STATEMENT_SECONDS,
+) -> VerifyResult:
+    """Verify the store, or a part of it. Reads one snapshot; memory does not grow with the number of entries.
+
+    Arguments:
+        database_url: The store, as somebody who may read what is to be verified.
+        tenant: Only this chain.
+        first_seq: From this seq on; needs a tenant.
+        last_seq: Up to this seq; needs a tenant.
+        require: The level that is needed; a higher one than this check reaches counts as not checked.
+        state_path: A file that remembers how far all was verified. What it says was verified is not checked again but
+            for its last entry; it is read at the beginning, and written as the verification goes on.
+        on_progress: Called with the number of entries that are done, and of all that there are to do.
+        timeout_seconds: How long the store may take for a single answer.
+
+    Returns:
+        The result. Whatever keeps the store from being checked stands in it as its failure; this raises nothing of
+        that kind.
+    """
+    result = VerifyResult()
+    try:
+        _check_request(tenant, first_seq, last_seq, state_path)
+        with open_store(database_url, timeout_seconds=timeout_seconds) as reader:
+            _Audit(reader, result, state_path, on_progress or _no_progress).run(tenant, first_seq, last_seq)
+        if require > result.level:
+            raise ConfigError(
+                f"the level {require.word} is required, and this check reaches {result.level.word}",
+                hint="a chain by itself cannot show more: see what is not excluded",
+            )
+    except SealstreamError as error:
+        result.failure = error
+    return result
+
+
+def _check_request(tenant: str | None, first_seq: int | None, last_seq: int | None, state_path: Path | None) -> None:
+    first, last = first_seq or 0, SEQ_MAX if last_seq is None else last_seq
+    if tenant is None and (first_seq is not None or last_seq is not None):
+        raise ConfigError("a range of seqs needs a tenant")
+    if not 0 <= first <= last <= SEQ_MAX:
+        raise ConfigError(f"seq {first} to {last} is no range")
+    if state_path is not None and (first_seq is not None or last_seq is not None):
+        raise ConfigError("a range is verified as a whole: give it without a state file")
+
+
+def _no_progress(done: int, total: int) -> None:
+    del done, total
+
+
+class _Audit:
+    """One verification under way."""
+
+    def __init__(
+        self, reader: StoreReader, result: VerifyResult, state_path: Path | None, on_progress: Progress
+    ) -> None:
+        self._reader = reader
+        self._result = result
+        self._path = state_path
+        self._on_progress = on_progress
+        self._state: AuditState | None = None
+        self._done = self._total = 0
+        self._progress_due = 0.0
+        self._save_due = time.monotonic() + SAVE_SECONDS
+
+    def run(self, tenant: str | None, first: int | None, last: int | None) -> None:
+        """Verify what was asked for.
+
+        Raises:
+            StoreError: There is nothing of it.
+        """
+        self._reader.check_tables()
+        self._result.as_of = self._reader.as_of
+        if self._path is not None:
+            self._state = AuditState.load(self._path, self._reader.fingerprint())
+        known = {} if self._state is None else self._state.ends
+        ends = self._reader.ends()
+        tenants = sorted({*self._reader.tenants(), *known}) if tenant is None else [tenant]
+        begins = {name: known[name].seq if name in known else first or 0 for name in tenants}
+        self._total = sum(
+            max(0, min(ends[name].seq, SEQ_MAX if last is None else last) - begins[name] + 1)
+            for name in tenants
+            if name in ends
+        )
+        try:
+            for name in tenants:
+                self._chain(name, begins[name], last, known.get(name), ends.get(name))
+        finally:
+            self._save()
+        self._on_progress(self._done, max(self._total, self._done))
+        if not self._result.entries and not self._result.violations_total:
+            what = "nothing" if tenant is None else f"nothing of tenant {tenant} in that range"
+            raise StoreError(
+                f"the store shows {what} to verify",
+                hint="check the name and the range, and that this login may read it (sealstream.reader_tenants)",
+            )
+
+    def _chain(self, tenant: str, first: int, last: int | None, seen: End | None, end: End | None) -> None:
+        genesis = self._reader.genesis(tenant) if first > 0 else None
+        chain = StoredChain(tenant, first=first, seen=seen, genesis=genesis)
+        if genesis is not None:
+            self._reader.fill_window(chain, first, genesis.window_offsets)
+        good = first - 1
+        holds = True
+        for row in self._reader.rows(tenant, first, SEQ_MAX if last is None else last, chain):
+            found = chain.check(row)
+            if found:
+                holds = False
+                self._note(found)
+            elif holds and chain.end is not None:
+                good = row.seq
+            self._step(tenant, chain if holds else None)
+        if last is not None and end is not None and end.seq > last:
+            end = End(last)  # the chain goes on behind the range
+        elif end is None and not chain.entries and seen is None:
+            return  # nothing of that chain is there, or was ever seen
+        found = chain.finish(end)
+        self._note(found)
+        self._result.chains += 1
+        self._result.entries += chain.entries
+        if good >= 0:
+            self._result.checked_through[tenant] = good
+        if holds and not found:
+            self._remember(tenant, chain)
+
+    def _note(self, found: list[Violation]) -> None:
+        self._result.violations_total += len(found)
+        room = VIOLATIONS_MAX - len(self._result.violations)
+        self._result.violations += found[: max(0, room)]
+
+    def _step(self, tenant: str, chain: StoredChain | None) -> None:
+        """Count an entry; now and then tell how far it is, and save the state of a chain that holds so far."""
+        self._done += 1
+        now = time.monotonic() if self._done % 64 == 0 else 0.0
+        if now > self._progress_due:
+            self._progress_due = now + PROGRESS_SECONDS
+            self._on_progress(self._done, max(self._total, self._done))
+        if now > self._save_due:
+            if chain is not None:
+                self._remember(tenant, chain)
+            self._save()
+
+    def _remember(self, tenant: str, chain: StoredChain) -> None:
+        if self._state is not None and chain.end is not None:
+            self._state.ends[tenant] = chain.end
+
+    def _save(self) -> None:
+        self._save_due = time.monotonic() + SAVE_SECONDS
+        if self._state is not None and self._path is not None:
+            self._state.save(self._path)
