@@ -22,6 +22,8 @@ from sealstream.sinks.verifier.stored_rows import SEQ_MAX, StoreReader, open_sto
 
 VIOLATIONS_MAX: Final = 1_000
 """How many violations a result carries; all of them are counted."""
+FIRST_FEW: Final = 10
+"""A finding can name an entry before the one that it shows at, but never one before the first few findings."""
 PROGRESS_SECONDS: Final = 0.2
 SAVE_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 60.0
@@ -220,33 +222,32 @@ class _Audit:
         chain = StoredChain(tenant, first=first, seen=seen, genesis=genesis)
         if genesis is not None:
             self._reader.fill_window(chain, first, genesis.window_offsets)
+        found: list[Violation] = []
         good = first - 1
-        holds = True
         for row in self._reader.rows(tenant, first, SEQ_MAX if last is None else last, chain):
-            found = chain.check(row)
-            if found:
-                holds = False
-                self._note(found)
-            elif holds and chain.end is not None:
+            found = self._note(chain.check(row), found)
+            if not found and chain.end is not None:
                 good = row.seq
-            self._step(tenant, chain if holds else None)
+            self._step(tenant, None if found else chain)
         if last is not None and end is not None and end.seq > last:
             end = End(last)  # the chain goes on behind the range
         elif end is None and not chain.entries and seen is None:
             return  # nothing of that chain is there, or was ever seen
-        found = chain.finish(end)
-        self._note(found)
+        found = self._note(chain.finish(end), found)
         self._result.chains += 1
         self._result.entries += chain.entries
+        good = min([good, *(violation.seq - 1 for violation in found if violation.seq is not None)])
         if good >= 0:
             self._result.checked_through[tenant] = good
-        if holds and not found:
+        if not found:
             self._remember(tenant, chain)
 
-    def _note(self, found: list[Violation]) -> None:
-        self._result.violations_total += len(found)
+    def _note(self, new: list[Violation], found: list[Violation]) -> list[Violation]:
+        """Count violations, and return as many of the chain's own as are needed to know where it stops to hold."""
+        self._result.violations_total += len(new)
         room = VIOLATIONS_MAX - len(self._result.violations)
-        self._result.violations += found[: max(0, room)]
+        self._result.violations += new[: max(0, room)]
+        return [*found, *new] if len(found) < FIRST_FEW else found
 
     def _step(self, tenant: str, chain: StoredChain | None) -> None:
         """Count an entry; now and then tell how far it is, and save the state of a chain that holds so far."""

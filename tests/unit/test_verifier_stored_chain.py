@@ -1,0 +1,245 @@
+"""A stored chain, checked row by row: what was changed is named with its type and place, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sealstream.schemas.entry import CARRIED_KINDS, Genesis, Kind, entry_hash, pack, parse, payload_digest
+from sealstream.sinks.verifier.rules import SourceRecord
+from sealstream.sinks.verifier.stored_chain import End, StoredChain, StoredRow
+from support.publish import event_value
+from support.verifying import PARTITION, START_MS, model_chain, source_record, tenants_here
+
+(ACME,) = tenants_here(1)
+TENANT = ACME.decode()
+
+
+def _source(count: int = 20) -> list[SourceRecord]:
+    """Return events, every fifth of them repeating one from before: with equal bytes, then with others."""
+    records: list[SourceRecord] = []
+    for number in range(count):
+        original = number - 4 if number % 5 == 4 else number
+        note = "other" if number % 10 == 9 else ""
+        value = event_value(TENANT, f"e-{original}", note=note)
+        records.append(source_record(number, ACME, value, START_MS + number))
+    return records
+
+
+def _row(entry: bytes, value: bytes) -> StoredRow:
+    fields = parse(entry)
+    carried = fields.kind in CARRIED_KINDS
+    return StoredRow(
+        fields.partition,
+        fields.seq,
+        int(fields.kind),
+        fields.topic_id,
+        fields.offset,
+        fields.event_id or None,
+        fields.received,
+        entry_hash(entry),
+        entry,
+        value if carried else None,
+        int(carried),
+    )
+
+
+def _rows(count: int = 20) -> list[StoredRow]:
+    return [_row(r.entry, r.value) for r in model_chain(_source(count))]
+
+
+def _check(rows: list[StoredRow], end: End | None = None) -> list[tuple[str, int | None]]:
+    chain = StoredChain(TENANT)
+    found = [violation for row in rows for violation in chain.check(row)]
+    return [(v.type.value, v.seq) for v in [*found, *chain.finish(end)]]
+
+
+def _end(rows: list[StoredRow]) -> End:
+    return End(rows[-1].seq, rows[-1].hash)
+
+
+def _rehashed(row: StoredRow, **fields: object) -> StoredRow:
+    """Return a row that says something else in its entry, columns and hash alike: what a careful forger writes."""
+    entry = pack(replace(parse(row.entry), **fields))  # type: ignore[arg-type]  # the fields are the test's
+    return _row(entry, row.payload or b"")
+
+
+def test_a_right_chain_has_nothing_wrong() -> None:
+    """Events, duplicates and conflicts pass, and the end is known for the next run."""
+    rows = _rows()
+    chain = StoredChain(TENANT)
+
+    assert [violation for row in rows for violation in chain.check(row)] == []
+    assert chain.finish(_end(rows)) == []
+    assert chain.end == _end(rows)
+    assert {Kind(row.kind) for row in rows} == {Kind.GENESIS, Kind.EVENT, Kind.DUPLICATE, Kind.CONFLICT}
+
+
+Change = Callable[[list[StoredRow], int], list[StoredRow]]
+
+
+def _set(**columns: object) -> Change:
+    return lambda rows, at: [*rows[:at], rows[at]._replace(**columns), *rows[at + 1 :]]  # type: ignore[arg-type]
+
+
+def _edit(**fields: object) -> Change:
+    """Return a change of entry, columns and hash alike."""
+    return lambda rows, at: [*rows[:at], _rehashed(rows[at], **fields), *rows[at + 1 :]]
+
+
+def _edit_bytes(rows: list[StoredRow], at: int) -> list[StoredRow]:
+    entry = pack(replace(parse(rows[at].entry), received=5))
+    return [*rows[:at], rows[at]._replace(entry=entry), *rows[at + 1 :]]
+
+
+def _edit_whole_event(rows: list[StoredRow], at: int) -> list[StoredRow]:
+    value = event_value(TENANT, "another")
+    changed = _rehashed(rows[at], event_id="another", payload=payload_digest(value), length=len(value))
+    return [*rows[:at], changed._replace(payload=value), *rows[at + 1 :]]
+
+
+def _delete(rows: list[StoredRow], at: int) -> list[StoredRow]:
+    return [*rows[:at], *rows[at + 1 :]]
+
+
+def _duplicate(rows: list[StoredRow], at: int) -> list[StoredRow]:
+    return [*rows[: at + 1], rows[at], *rows[at + 1 :]]
+
+
+def _fork(rows: list[StoredRow], at: int) -> list[StoredRow]:
+    return [*rows[: at + 1], _rehashed(rows[at], received=7), *rows[at + 1 :]]
+
+
+CHANGES: list[tuple[Change, str]] = [
+    (_set(partition=PARTITION + 1), "foreign"),
+    (_set(kind=2), "edited"),
+    (_set(topic_id=bytes(16)), "edited"),
+    (_set(offset=99), "edited"),
+    (_set(event_id="other"), "edited"),
+    (_set(event_id=None), "edited"),
+    (_set(received=1), "edited"),
+    (_set(hash=bytes(32)), "edited"),
+    (_set(entry=b"nonsense"), "edited"),
+    (_set(payload=b"other"), "payload-altered"),
+    (_set(payload=None, payloads=0), "payload-altered"),
+    (_set(payloads=2), "payload-altered"),
+    (_edit_bytes, "edited"),
+    (_edit(received=5), "edited"),
+    (_edit(prev=bytes(32)), "edited"),
+    (_edit(offset=1_000), "edited"),
+    (_edit(topic_id=bytes(16)), "edited"),
+    (_edit(kind=Kind.IMPORTED), "edited"),
+    (_edit(tenant="mallory"), "foreign"),
+    (_edit(partition=PARTITION + 1), "foreign"),
+    (_edit_whole_event, "edited"),
+    (_delete, "gap"),
+    (_duplicate, "fork"),
+    (_fork, "fork"),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("at", [6, 7, 11])
+def test_one_changed_row_is_one_violation(change: tuple[Change, str], at: int) -> None:
+    """Whatever is changed in one row, by a careless or a careful forger, that row is named and no other."""
+    rows = _rows()
+    assert rows[at].kind == Kind.EVENT
+
+    assert _check(change[0](rows, at), _end(rows)) == [(change[1], at)]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_last_row_is_named_by_the_table_of_heads(change: tuple[Change, str]) -> None:
+    """A change of the last row shows as well, because the head no longer agrees with it."""
+    rows = _rows(14)
+    last = len(rows) - 1
+
+    found = _check(change[0](rows, last), _end(rows))
+
+    assert found == [("truncated" if change[0] is _delete else change[1], last)]
+
+
+def test_swapped_rows_are_reordered() -> None:
+    """Two entries that have changed places are each named."""
+    rows = _rows()
+    rows[6], rows[7] = rows[7]._replace(seq=6), rows[6]._replace(seq=7)
+
+    assert _check(rows, _end(rows)) == [("reordered", 6), ("reordered", 7)]
+
+
+def test_a_cut_tail_is_truncated() -> None:
+    """Rows missing at the end show by the table of heads, or by payloads that were left behind."""
+    rows = _rows()
+    chain = StoredChain(TENANT)
+    for row in rows[:10]:
+        assert chain.check(row) == []
+    chain.orphan(15)
+
+    assert _check(rows[:10], _end(rows)) == [("truncated", 10)]
+    assert [(v.type.value, v.seq) for v in chain.finish(None)] == [("truncated", 10)]
+    assert _check([], _end(rows)) == [("truncated", 0)]
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, 1), (3, 6), (18, 19)])
+def test_a_missing_range_is_one_gap(first: int, last: int) -> None:
+    """However many entries are missing in a row, that is one violation at the first of them."""
+    rows = _rows()
+
+    assert _check(rows[:first] + rows[last + 1 :], _end(rows)) == [("gap", first)]
+
+
+def test_a_repeat_must_be_what_the_rules_say() -> None:
+    """A duplicate that refers elsewhere is edited, although all hashes agree."""
+    rows = _rows()
+    records = [parse(row.entry) for row in rows]
+    duplicate = next(n for n, entry in enumerate(records) if entry.kind is Kind.DUPLICATE)
+    prev, forged = b"", list[StoredRow]()
+    for row, entry in zip(rows, records, strict=True):
+        changed = replace(entry, ref=entry.ref + 1) if entry.seq == duplicate else entry
+        changed = replace(changed, prev=prev) if prev else changed
+        forged.append(_row(pack(changed), row.payload or b""))
+        prev = forged[-1].hash
+
+    assert _check(forged, _end(forged)) == [("edited", duplicate)]
+
+
+def test_a_chain_is_gone_on_with_from_where_it_was_seen() -> None:
+    """From an entry that was verified before, the rest holds; a change of that entry itself shows."""
+    rows = _rows()
+    genesis = Genesis.parse(rows[0].payload or b"")
+    for seen, found in ((End(8, rows[8].hash), []), (End(8, bytes(32)), [("edited", 8)])):
+        chain = StoredChain(TENANT, first=8, seen=seen, genesis=genesis)
+        for row in rows[:8]:
+            chain.remember(parse(row.entry))
+        violations = [violation for row in rows[8:] for violation in chain.check(row)]
+        assert [(v.type.value, v.seq) for v in [*violations, *chain.finish(_end(rows))]] == found
+
+
+def test_a_chain_shorter_than_it_was_seen_is_truncated() -> None:
+    """An entry that was verified before and is no longer there is missing, whatever the store's heads say."""
+    chain = StoredChain(TENANT, first=30, seen=End(30, bytes(32)))
+
+    assert [(v.type.value, v.seq) for v in chain.finish(End(20))] == [("truncated", 30)]
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_no_changed_byte_passes(data: st.DataObject) -> None:
+    """Whichever byte of whichever column is changed, that row is reported, and at most its successor with it."""
+    rows = _rows()
+    at = data.draw(st.integers(0, len(rows) - 1))
+    row = rows[at]
+    column = data.draw(st.sampled_from(["topic_id", "hash", "entry", "payload"]))
+    value = getattr(row, column)
+    if value is None:
+        return
+    index = data.draw(st.integers(0, len(value) - 1))
+    rows[at] = row._replace(**{column: value[:index] + bytes([value[index] ^ 1]) + value[index + 1 :]})
+
+    found = _check(rows, _end(rows))
+
+    assert [seq for _, seq in found] == [at]
