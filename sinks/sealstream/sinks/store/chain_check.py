@@ -40,8 +40,9 @@ class ChainCheck:
         for values in rows:
             row = EntryRow(*values[:_PAYLOAD])
             found = self._verifier.check(Link(row.seq, row.entry, values[_PAYLOAD], row.hash))
-            if not found:
-                found = self._columns(row)
+            if all(violation.type is ViolationType.PAYLOAD_ALTERED for violation in found):
+                # A payload is looked for by the columns: where these are wrong, they are what is at fault.
+                found = self._columns(row) or found
             for violation in found:
                 self._note(violation)
             self._entries += 1
