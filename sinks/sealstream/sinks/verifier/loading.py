@@ -29,7 +29,11 @@ SETTLING_PAUSE_SECONDS: Final = 0.5
 
 def chained_record(message: Message) -> ChainedRecord:
     """Return a message of audit.chained as it is checked."""
-    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+    try:
+        headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+    except (SystemError, UnicodeError):
+        # confluent-kafka cannot present headers of which one has a name that is no UTF-8; no processor writes such.
+        headers = []
     entries = [value for name, value in headers if name == SEAL_ENTRY_HEADER]
     traceparent = next((value for name, value in headers if name == TRACEPARENT_HEADER), None)
     return ChainedRecord(
