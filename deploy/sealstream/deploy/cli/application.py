@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from sealstream.deploy.cli import config, local, search, store, topics, violations, workers
+from sealstream.deploy.cli import config, local, search, store, topics, verification, violations, workers
 from sealstream.deploy.cli.output import ExitCode, print_error
 from sealstream.deploy.interruption import Interrupted
 from sealstream.schemas.errors import ConfigError, SealstreamError
@@ -39,11 +39,13 @@ app = typer.Typer(
     help="Tamper-evident audit trails outside the application's database.",
     epilog=_EPILOG,
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # flows the paragraphs of a docstring
     pretty_exceptions_enable=False,  # its frames show local variables: settings, payloads
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 local.register(app)
 workers.register(app)
+verification.register(app)
 search.register(app)
 violations.register(app)
 topics.register(app)

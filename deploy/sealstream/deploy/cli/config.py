@@ -48,7 +48,7 @@ def show(*, as_json: JsonOption = False) -> None:
         ("setting", "value", "from", "what for"),
         [(row["variable"], row["value"], row["source"], row["description"]) for row in rows],
     )
-    print_line(f"Each may also be given as NAME_FILE, with the path of a file that holds it: {PREFIX}DATABASE_FILE.")
+    print_line(f"Each can come from a file instead: {PREFIX}DATABASE_FILE holds the path of a file with the URL.")
 
 
 def version(*, as_json: JsonOption = False) -> None:

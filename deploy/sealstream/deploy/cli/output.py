@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from enum import IntEnum
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeAlias
 
 import typer
 
@@ -41,22 +43,37 @@ def print_json(value: object) -> None:
 
 
 def print_line(text: str = "", *, error: bool = False) -> None:
-    """Print one line of text.
+    """Print text; at a terminal, lines that are too long are broken between words.
 
     Arguments:
-        text: The line; control characters in it are shown escaped.
+        text: The text; control characters in it are shown escaped.
         error: Print to standard error.
     """
-    typer.echo(printable(text), err=error)
+    width = _width(sys.stderr if error else sys.stdout)
+    for line in printable(text).split("\n"):
+        typer.echo(_wrapped(line, width, indent=0), err=error)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+def print_items(items: Iterable[str], *, numbered: bool = False) -> None:
+    """Print a list, one item a line; at a terminal an item that is longer is wrapped below itself.
+
+    Arguments:
+        items: The items.
+        numbered: Number them.
+    """
+    width = _width(sys.stdout)
+    for number, item in enumerate(items, start=1):
+        mark = f"  {number}. " if numbered else "  - "
+        typer.echo(_wrapped(f"{mark}{printable(item, keep_newlines=False)}", width, indent=len(mark)))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, whole: Sequence[str] = ()) -> None:
     """Print rows under their headings: as a table at a terminal, else as lines with tabs, headings first.
 
     Arguments:
         columns: The headings.
         rows: What stands under them; ``None`` is shown as nothing.
-        title: Stands above the table at a terminal.
+        whole: The headings of what is never broken, because people copy it; the first one always.
     """
     texts = [[printable("" if cell is None else str(cell), keep_newlines=False) for cell in row] for row in rows]
     if not sys.stdout.isatty():
@@ -68,7 +85,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0 or column in whole, overflow="fold")
     for line in texts:
         table.add_row(*(Text(cell) for cell in line))
     Console().print(table)
@@ -124,6 +143,23 @@ def print_error(error: SealstreamError, *, as_json: bool) -> ExitCode:
         if error.hint:
             print_line(f"hint: {error.hint}", error=True)
     return ExitCode.FOUND if isinstance(error, UnsafeState | StoreDamaged) else ExitCode.FAILED
+
+
+def _width(stream: TextIO) -> int | None:
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def _wrapped(line: str, width: int | None, *, indent: int) -> str:
+    if width is None or len(line) <= width:
+        return line
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=" " * indent,
+        drop_whitespace=True,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _plain(value: object) -> Any:

@@ -3,6 +3,8 @@
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,8 +82,7 @@ def search(
     if as_json:
         print_json({"events": [_found_to_dict(event) for event in page.events], "cursor": page.cursor})
         return
-    columns = ("seq", "occurred", "actor", "action", "targets", "outcome", "id")
-    print_table(columns, [_row(event) for event in page.events])
+    _print_found(page.events)
     if page.cursor is not None:
         print_line(f"there are more: --cursor {page.cursor}", error=True)
 
@@ -144,11 +145,24 @@ def _tenant_needed(store: AuditStore) -> str:
     raise ConfigError("--tenant is not given", hint=f"the store has {shown}" if names else "the store is empty")
 
 
+def _print_found(events: Sequence[FoundEvent]) -> None:
+    """Print events: in a pipe with a column for each property, at a terminal with what fits beside the id."""
+    rows = [_row(event) for event in events]
+    if not sys.stdout.isatty():
+        print_table(("seq", "occurred (UTC)", "action", "outcome", "actor", "targets", "id"), rows)
+        return
+    short = [
+        (seq, occurred, f"{action} ({outcome}) by {actor}" + (f": {targets}" if targets else ""), event_id)
+        for seq, occurred, action, outcome, actor, targets, event_id in rows
+    ]
+    print_table(("seq", "occurred (UTC)", "what", "id"), short, whole=("occurred (UTC)", "id"))
+
+
 def _row(event: FoundEvent) -> tuple[object, ...]:
-    occurred = event.occurred_at.isoformat(sep=" ", timespec="seconds") if event.occurred_at else None
-    actor = event.actor_id if event.actor_name is None else f"{event.actor_id} ({event.actor_name})"
+    occurred = event.occurred_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if event.occurred_at else None
     targets = ", ".join(f"{target['type']} {target['id']}" for target in event.targets)
-    return event.seq, occurred, actor, event.action or event.undecoded, targets, event.outcome, event.event_id
+    actor = event.actor_name or event.actor_id
+    return event.seq, occurred, event.action or event.undecoded, event.outcome, actor, targets, event.event_id
 
 
 def _found_to_dict(event: FoundEvent) -> dict[str, Any]:

@@ -3,11 +3,20 @@
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sealstream.deploy.cli.output import ExitCode, JsonOption, print_fields, print_json, print_line, print_table
+from sealstream.deploy.cli.output import (
+    ExitCode,
+    JsonOption,
+    print_fields,
+    print_items,
+    print_json,
+    print_line,
+    print_table,
+)
 from sealstream.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +48,7 @@ def list_(
     if as_json:
         print_json([item.to_dict() for item in recorded])
     elif recorded:
-        columns = ("id", "found", "type", "state", "tenant", "seq", "partition", "offset", "what")
+        columns = ("id", "found (UTC)", "type", "state", "tenant", "seq", "what")
         print_table(columns, [_row(item) for item in recorded])
     else:
         print_line("no violations")
@@ -69,11 +78,9 @@ def explain(
         print_line()
     print_line(f"{explanation.type.value}: {explanation.meaning}")
     print_line("\nIt can have been caused by")
-    for cause in explanation.causes:
-        print_line(f"  - {cause}")
+    print_items(explanation.causes)
     print_line("\nWhat to do")
-    for number, step in enumerate(explanation.what_to_do, start=1):
-        print_line(f"  {number}. {step}")
+    print_items(explanation.what_to_do, numbered=True)
 
 
 @_group.command()
@@ -113,17 +120,8 @@ def _settings() -> Settings:
 
 def _row(item: Recorded) -> tuple[object, ...]:
     found = item.violation
-    return (
-        found.id[:_ID_SHOWN],
-        found.detected_at.isoformat(sep=" ", timespec="seconds"),
-        found.type.value,
-        _state(item),
-        found.tenant,
-        found.seq,
-        found.partition,
-        found.offset,
-        found.message,
-    )
+    detected = found.detected_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return found.id[:_ID_SHOWN], detected, found.type.value, _state(item), found.tenant, found.seq, found.message
 
 
 def _fields(item: Recorded) -> list[tuple[str, str]]:

@@ -3,74 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sealstream.deploy.demo.tampering import Victim
 from sealstream.schemas.errors import StoreError
-from sealstream.schemas.violation import Violation
 from sealstream.sinks.store.reader import AuditStore
 from sealstream.sinks.store.results import EventProof
+from sealstream.sinks.verifier.audit import VerifyResult, verify_store
 from sealstream.worker.settings import Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """What a verification of the whole store found.
-
-    Arguments:
-        violations: What does not hold.
-        entries: How many entries were recomputed.
-        tenants: How many chains.
-    """
-
-    violations: tuple[Violation, ...]
-    entries: int
-    tenants: int
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether everything holds."""
-        return not self.violations
-
-    def is_only_at(self, tenant: str, seq: int) -> bool:
-        """Return whether something was found, and all of it at one entry."""
-        return not self.is_clean and all(v.tenant == tenant and v.seq == seq for v in self.violations)
-
-    @property
-    def in_words(self) -> str:
-        """What it found, in one line."""
-        if self.is_clean:
-            return f"clean: {self.entries:,} entries of {self.tenants:,} chains hold"
-        first = self.violations[0]
-        more = f", and {len(self.violations) - 1} more" if len(self.violations) > 1 else ""
-        return f"violation {first.type.value}: tenant {first.tenant}, seq {first.seq}{more}"
-
-    @property
-    def reason(self) -> str:
-        """Why the first violation is one; empty if there is none."""
-        return self.violations[0].message if self.violations else ""
-
-
-def verify_whole_store(settings: Settings, on_progress: Callable[[str], None]) -> Verification:
+def verify_whole_store(settings: Settings, on_progress: Callable[[str], None]) -> VerifyResult:
     """Verify the whole store.
 
     Raises:
-        StoreError: It cannot be verified.
-        Unreachable: The store does not answer.
+        SealstreamError: It could not be verified.
     """
-    violations: list[Violation] = []
-    entries = tenants = 0
-    with AuditStore(settings.database_url()) as store:
-        after = ""
-        while heads := store.tenants(after=after):
-            for head in heads:
-                found = store.verify_chain(head.tenant)
-                violations += found.violations
-                entries += found.entries
-                tenants += 1
-                on_progress(f"{entries:,} entries")
-            after = heads[-1].tenant
-    return Verification(violations=tuple(violations), entries=entries, tenants=tenants)
+    result = verify_store(
+        settings.database_url(),
+        on_progress=lambda done, total: on_progress(f"{done:,} of {total:,} entries"),
+    )
+    if result.failure is not None:
+        raise result.failure
+    return result
+
+
+def is_only_at(result: VerifyResult, victim: Victim) -> bool:
+    """Return whether something was found, and all of it at one stored event."""
+    places = {(violation.tenant, violation.seq) for violation in result.violations}
+    return places == {(victim.tenant, victim.seq)} and len(result.violations) == result.violations_total
 
 
 def proof_of(settings: Settings, victim: Victim) -> EventProof:

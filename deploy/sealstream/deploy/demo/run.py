@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from sealstream.deploy.demo.checking import Verification, proof_of, verify_whole_store
+from sealstream.deploy.demo.checking import is_only_at, proof_of, verify_whole_store
 from sealstream.deploy.demo.display import Display, counts_in_words
 from sealstream.deploy.demo.events import tenant_names
 from sealstream.deploy.demo.home import DemoHome
@@ -25,7 +25,9 @@ from sealstream.deploy.interruption import Interruption
 from sealstream.deploy.preparation import prepare
 from sealstream.deploy.records import event_reader, record_in_words, record_to_dict
 from sealstream.deploy.supervision import Workers
+from sealstream.deploy.wording import verification_headline
 from sealstream.schemas.errors import SealstreamError
+from sealstream.sinks.verifier.audit import VerifyResult
 
 _POLL_SECONDS: Final = 0.1
 _STALL_SECONDS: Final = 90.0
@@ -183,14 +185,14 @@ class _Demo:
         overwrite(url, victim, forge(victim.payload, event, _CULPRIT))
         with self._step("verification", "Running sealstream verify", "sealstream verify on the edited store:"):
             found = self._verify(servers)
-        detected = found.is_only_at(victim.tenant, victim.seq)
-        self._display.finding(found.in_words, found.reason, good=detected)
+        detected = is_only_at(found, victim)
+        self._show(found, good=detected)
         overwrite(url, victim, victim.payload)
         with self._step(
             "verification_again", "Running sealstream verify again", "sealstream verify once the true event is back:"
         ):
             again = self._verify(servers)
-        self._display.finding(again.in_words, again.reason, good=again.is_clean)
+        self._show(again, good=again.is_valid)
         proof, reader = proof_of(servers.settings, victim), event_reader(servers.settings)
         if self._options.keep:
             write_environment(self._directory, servers.environment)
@@ -198,14 +200,14 @@ class _Demo:
             options=self._options,
             counts=self._counts,
             stored_kinds=stored_kinds(url),
-            violations=self._counts.violations + len(again.violations),
+            violations=self._counts.violations + again.violations_total,
             tampering=Tampering(
                 tenant=victim.tenant,
                 seq=victim.seq,
                 before=event.actor.id,
                 after=_CULPRIT,
                 detected=detected,
-                finding=found.in_words,
+                finding=verification_headline(found),
             ),
             publishing_at=self._publishing_at,
             timings=self._timings,
@@ -216,9 +218,13 @@ class _Demo:
             embedded=servers.embedded,
         )
 
-    def _verify(self, servers: DemoServers) -> Verification:
+    def _verify(self, servers: DemoServers) -> VerifyResult:
         with self._interruption.allowed():
             return verify_whole_store(servers.settings, self._display.detail)
+
+    def _show(self, result: VerifyResult, *, good: bool) -> None:
+        reason = result.violations[0].message if result.violations else ""
+        self._display.finding(verification_headline(result), reason, good=good)
 
     @contextmanager
     def _step(self, name: str, title: str, done: str) -> Generator[None]:
