@@ -22,7 +22,7 @@ FOLDERS: Final = (*SOURCE_ROOTS, "tests", ".ci")
 LINE_CHARACTERS_MAX: Final = 120
 FUNCTION_LINES_MAX: Final = 70
 FILE_BYTES_MAX: Final = 500_000
-CODE_SUFFIXES: Final = frozenset({".py", ".sql"})
+CODE_SUFFIXES: Final = frozenset({".py"})
 PRAGMA: Final = re.compile(r"  # (noqa|type: ignore|pyright: ignore)\b.*")
 """What tells a linter about a line is not counted with the line."""
 

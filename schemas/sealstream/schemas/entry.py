@@ -24,7 +24,6 @@ VALUE_BYTES_MAX: Final = 1_000_000
 PAYLOAD_PREFIX: Final = b"sealstream/payload1\n"
 TENANT_PATTERN: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 EVENT_ID_PATTERN: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-PARTITION_CHAIN_PATTERN: Final = re.compile(rb"!partition-(0|[1-9][0-9]{0,9})")
 INSTANCE_PATTERN: Final = re.compile(r"[a-z0-9./-]{1,120}")
 
 _HEAD: Final = struct.Struct(">12sBBBB")  # label, suite, kind, reason, length of the tenant
