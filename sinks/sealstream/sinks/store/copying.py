@@ -8,7 +8,7 @@ from typing import Any, Final
 from psycopg import sql
 
 from sealstream.sinks.store.database import Connection
-from sealstream.sinks.store.rows import ENTRY_COLUMNS, EVENT_COLUMNS, PAYLOAD_COLUMNS, RETENTION_CLASS, Rows
+from sealstream.sinks.store.rows import ENTRY_COLUMNS, EVENT_COLUMNS, PAYLOAD_COLUMNS, RETENTION_CLASS, EventRow, Rows
 
 _JSONB_VERSION: Final = b"\x01"  # PostgreSQL's binary form of jsonb: a version byte and the text
 _JSON_PLACES: Final = tuple(place for place, kind in enumerate(EVENT_COLUMNS.values()) if kind == "jsonb")
@@ -26,9 +26,20 @@ def add_rows(connection: Connection, rows: Mapping[int, Sequence[Rows]]) -> None
     payloads = [row.payload for row in together if row.payload is not None]
     if payloads:
         _copy(connection, f"payloads_{RETENTION_CLASS}", PAYLOAD_COLUMNS, payloads)
-    events = [row.event for row in together if row.event is not None]
-    if events:
-        _copy(connection, f"events_{RETENTION_CLASS}", EVENT_COLUMNS, map(_binary_json, events))
+    add_events(connection, [row.event for row in together if row.event is not None])
+
+
+def add_events(connection: Connection, rows: Sequence[EventRow]) -> None:
+    """Add search rows by COPY, within the caller's transaction, each to the tables of its retention class.
+
+    Raises:
+        psycopg.errors.UniqueViolation: One of them is there already.
+    """
+    by_class: dict[str, list[EventRow]] = {}
+    for row in rows:
+        by_class.setdefault(row.retention_class, []).append(row)
+    for name, found in by_class.items():
+        _copy(connection, f"events_{name}", EVENT_COLUMNS, map(_binary_json, found))
 
 
 def _copy(connection: Connection, table: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
