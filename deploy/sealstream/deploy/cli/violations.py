@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
 
+import logging
 from datetime import UTC
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,6 +116,7 @@ def _settings() -> Settings:
     if not settings.kafka:
         raise ConfigError("SEALSTREAM_KAFKA is not set", hint="violations stand on a topic: give bootstrap servers")
     logs.configure("violations", level="warning")
+    logging.getLogger("sealstream.kafka").setLevel(logging.CRITICAL)  # each attempt to connect; the error says it once
     return settings
 
 

@@ -7,6 +7,7 @@ unpublished; the gap in ``seal-seq`` shows it, and the store has the records.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from sealstream.schemas.violation import Severity, Violation, ViolationType
 from sealstream.worker.logs import logger
 from sealstream.worker.settings import Settings
 
+_KAFKA_LOG: Final = logging.getLogger("sealstream.kafka")
 CLIENT_ID: Final = "sealstream-violations"
 LIST_MAX: Final = 10_000
 TEXT_CHARACTERS_MAX: Final = 1_000
@@ -175,7 +177,8 @@ def _values(settings: Settings) -> Iterator[tuple[int, bytes]]:
     topic = settings.topics().violations
     consumer = Consumer(
         consumer_config(settings.connection(), client_id=CLIENT_ID, group=f"{CLIENT_ID}-never-commits")
-        | {"enable.partition.eof": True}
+        | {"enable.partition.eof": True},
+        logger=_KAFKA_LOG,
     )
     deadline = time.monotonic() + settings.request_timeout_seconds
     try:
@@ -206,7 +209,7 @@ def _write(connection: KafkaConnection, topic: str, resolution: Resolution, time
         "enable.idempotence": True,
         "delivery.timeout.ms": int(timeout_seconds * 1000),
     }
-    producer = Producer(config)
+    producer = Producer(config, logger=_KAFKA_LOG)
     producer.produce(topic, resolution.encode(), resolution.tenant.encode(), 0, on_delivery=report)
     if producer.flush(timeout_seconds) or failures:
         why = failures[0].str() if failures else "no answer in time"
