@@ -100,7 +100,7 @@ def rebuild_events(
 def _heads(connection: Connection, tenant: str | None) -> Iterator[tuple[str, int]]:
     """Return the chains and where they end now; what the sink adds later needs no rebuild."""
     rows = connection.execute(
-        "SELECT tenant, seq FROM sealstream.tenant_heads WHERE %(tenant)s::text IS NULL OR tenant = %(tenant)s ORDER BY 1",
+        "SELECT tenant, seq FROM sealstream.tenant_heads WHERE tenant = coalesce(%(tenant)s, tenant) ORDER BY 1",
         {"tenant": tenant},
     ).fetchall()
     yield from rows
