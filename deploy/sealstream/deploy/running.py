@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sealstream.deploy.environment import ENVIRONMENT_NAME, worker_environment, write_environment
+from sealstream.deploy.environment import ENVIRONMENT_NAME, as_writer, instance_environment, write_environment
 from sealstream.deploy.interruption import Interruption
 from sealstream.deploy.preparation import prepare
 from sealstream.deploy.stack import LocalStack, StackError, read_state, stop_left_running
@@ -120,12 +120,13 @@ class LocalInstance:
         end_left_running(directory)
         overrides = self._start_servers(given, directory)
         settings = load_settings(None, **overrides)
-        environment = worker_environment(overrides)
         self._on_progress("creating topics and migrating the store")
         prepare(settings, self._interruption)
-        environment_file = write_environment(directory, environment)
+        environment_file = write_environment(directory, instance_environment(overrides))
         self._ends.callback((directory / ENVIRONMENT_NAME).unlink, missing_ok=True)
-        workers = Workers(directory, environment)
+        if "database" in overrides:  # our own; a given one has the login that the person wants for the sink
+            overrides["database"] = as_writer(overrides["database"])
+        workers = Workers(directory, instance_environment(overrides))
         self._ends.callback(workers.stop)
         if self._with_workers:
             self._on_progress(f"starting {', '.join(ROLES)}")

@@ -122,7 +122,7 @@ class _Demo:
             )
         with self._step("preparation", "Creating topics, migrating the store", "Topics and store are ready"):
             prepare(servers.settings, self._interruption)
-        workers = Workers(self._directory, servers.environment)
+        workers = Workers(self._directory, servers.worker_environment)
         ends.callback(workers.stop)
         with self._step(
             "workers",

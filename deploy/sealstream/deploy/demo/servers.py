@@ -22,7 +22,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConsumerGroupListing, ListConsumerGroupsResult
 from psycopg import sql
 
-from sealstream.deploy.environment import worker_environment
+from sealstream.deploy.environment import as_writer, instance_environment
 from sealstream.deploy.interruption import Interruption
 from sealstream.deploy.stack import LocalStack
 from sealstream.kafka.admin import TopicAdmin
@@ -46,12 +46,14 @@ class DemoServers:
 
     Arguments:
         settings: The instance's settings; the database's URL is a superuser's.
-        environment: The same for workers and for people, by their names in the environment.
+        environment: The same for people, by their names in the environment.
+        worker_environment: The same for workers: there the database's URL has a writer's rights only.
         embedded: Whether all servers are the local stack's own, so that nothing of it runs on when it ends.
     """
 
     settings: Settings
     environment: dict[str, str]
+    worker_environment: dict[str, str]
     embedded: bool
 
 
@@ -98,7 +100,8 @@ def demo_servers(
             ends.callback(_clean_kafka, settings)
         yield DemoServers(
             settings=settings,
-            environment=worker_environment(overrides),
+            environment=instance_environment(overrides),
+            worker_environment=instance_environment(overrides | {"database": as_writer(settings.database_url())}),
             embedded=not given.kafka and not database,
         )
 
