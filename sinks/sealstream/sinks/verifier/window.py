@@ -6,16 +6,20 @@ taken out record by record, and memory is bounded by twice the window whatever i
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left
-from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
 MICROSECONDS: Final = 1_000_000
 
 Name: TypeAlias = bytes
 """A tenant and an id as one key. The space between them stands in neither."""
-Seen: TypeAlias = tuple[int, int, bytes, int]
-"""Offset, time received in microseconds, payload digest and seq of a record that a later one can repeat."""
+Seen: TypeAlias = bytes
+"""A record that a later one can repeat: offset, time received in microseconds, seq, payload digest. Packed, because a
+window of a worker holds millions of them, and Python's garbage collector does not look into bytes."""
+
+_SEEN: Final = struct.Struct(">Qqq")
+_DIGEST: Final = _SEEN.size
 
 
 class Repeat(NamedTuple):
@@ -41,11 +45,11 @@ class _Several:
 
     def __init__(self, first: Seen) -> None:
         self.every: list[Seen] = [first]
-        self.by_digest: dict[bytes, list[Seen]] = {first[2]: [first]}
+        self.by_digest: dict[bytes, list[Seen]] = {first[_DIGEST:]: [first]}
 
     def add(self, seen: Seen) -> None:
         self.every.append(seen)
-        self.by_digest.setdefault(seen[2], []).append(seen)
+        self.by_digest.setdefault(seen[_DIGEST:], []).append(seen)
 
 
 def name_of(tenant: bytes, event_id: bytes) -> Name:
@@ -80,14 +84,18 @@ class Window:
             for group in groups:
                 seen = self._first(group, offset, received, wanted)
                 if seen is not None:
-                    return Repeat(wanted is not None, seen[3])
+                    return Repeat(wanted is not None, _SEEN.unpack_from(seen)[2])
         return None
 
     def add(self, name: Name, offset: int, received: int, digest: bytes, seq: int) -> None:
         """Remember a record of kind 1, 2, 5 or 6. Offsets must rise from call to call."""
         if offset >= self._start + self._offsets:
             self._turn(offset)
-        _put(self._newer, name, (offset, received, digest, seq))
+        seen = _SEEN.pack(offset, received, seq) + digest
+        if name in self._newer:
+            _put(self._newer, name, seen)
+        else:
+            self._newer[name] = seen
 
     def forget(self, tenant: bytes, first_seq: int) -> None:
         """Forget a tenant's records from a seq on: they turned out never to have entered the chain."""
@@ -96,18 +104,19 @@ class Window:
             for name in [name for name in generation if name.startswith(prefix)]:
                 group = generation.pop(name)
                 for seen in group.every if isinstance(group, _Several) else (group,):
-                    if seen[3] < first_seq:
+                    if _SEEN.unpack_from(seen)[2] < first_seq:
                         _put(generation, name, seen)
 
     def _first(self, group: Seen | _Several, offset: int, received: int, digest: bytes | None) -> Seen | None:
         """Return the first record of a group within the window, of one digest or of any."""
-        if not isinstance(group, _Several):
-            found = [group] if digest is None or group[2] == digest else []
-        else:
+        if isinstance(group, _Several):
             found = group.every if digest is None else group.by_digest.get(digest, [])
-        oldest = offset - self._offsets
-        for index in range(bisect_left(found, oldest, key=itemgetter(0)), len(found)):
-            if received - found[index][1] <= self._age:
+        else:
+            found = [group] if digest is None or group[_DIGEST:] == digest else []
+        # Packed big-endian, they are ordered by offset.
+        oldest = _SEEN.pack(max(0, offset - self._offsets), -(2**63), 0)[:8]
+        for index in range(bisect_left(found, oldest), len(found)):
+            if received - _SEEN.unpack_from(found[index])[1] <= self._age:
                 return found[index]
         return None
 
