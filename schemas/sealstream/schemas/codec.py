@@ -134,12 +134,20 @@ class EventReader:
                 decode, or its writer's schema puts something else in the prefix's place.
             SchemaUnknown: The writer's schema cannot be found, or is refused (:func:`parse_writer_schema`).
         """
+        return event_from_datum(self.read_datum(value))
+
+    def read_datum(self, value: bytes) -> Datum:
+        """Return the event that a record's value holds as the dictionary of the shipped schema: a third cheaper.
+
+        Raises:
+            FrameInvalid, SchemaUnknown: As :meth:`read`.
+        """
         event_id, tenant, kind = read_prefix(value)
         writer, start = self._writer_schema(value)
-        event = event_from_datum(_decode_body(writer, schema("AuditEvent"), value, start))
-        if (event.id.encode(), event.tenant.encode(), event.kind) != (event_id, tenant, EVENT_KINDS[kind]):
+        datum = _decode_body(writer, schema("AuditEvent"), value, start)
+        if (datum["id"].encode(), datum["tenant"].encode(), datum["kind"]) != (event_id, tenant, EVENT_KINDS[kind]):
             raise FrameInvalid("value's schema does not begin with id, tenant, kind and salt")
-        return event
+        return datum
 
     def _writer_schema(self, value: bytes) -> tuple[Schema, int]:
         start = body_start(value)

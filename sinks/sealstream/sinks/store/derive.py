@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from sealstream.schemas.codec import EventReader
+from sealstream.schemas.codec import Datum, EventReader
 from sealstream.schemas.errors import FrameInvalid, SchemaUnknown, Unreachable
-from sealstream.schemas.event import AuditEvent
 from sealstream.sinks.store.records import ChainedRecord
 from sealstream.sinks.store.rows import RETENTION_CLASS, SEARCHED_KINDS, EventRow, moment
 
@@ -19,6 +18,8 @@ SCHEMA_UNKNOWN: Final = "schema-unknown"
 REGISTRY_UNREACHABLE: Final = "registry-unreachable"
 """The registry that knows the writer's schema did not answer; a rebuild mends the row."""
 
+_CONTEXT: Final = ("user_agent", "location", "session", "traceparent")
+"""What of the context has no column of its own."""
 _REPLACEMENT: Final = "\ufffd"
 _encode: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -44,7 +45,7 @@ class Deriver:
         if record.entry.kind not in SEARCHED_KINDS or record.payload is None:
             return None
         try:
-            return _row(record, self._reader.read(record.payload))
+            return _row(record, self._reader.read_datum(record.payload))
         except FrameInvalid:
             reason = MALFORMED
         except SchemaUnknown:
@@ -56,8 +57,8 @@ class Deriver:
         return _undecoded(record, reason)
 
 
-def _row(record: ChainedRecord, event: AuditEvent) -> EventRow:
-    entry, actor, context = record.entry, event.actor, event.context
+def _row(record: ChainedRecord, event: Datum) -> EventRow:
+    entry, actor, context = record.entry, event["actor"], event["context"]
     return EventRow(
         entry.tenant,
         entry.seq,
@@ -65,24 +66,17 @@ def _row(record: ChainedRecord, event: AuditEvent) -> EventRow:
         int(entry.kind),
         entry.event_id,
         moment(entry.received),
-        event.occurred_at,
-        _clean(actor.type),
-        _clean(actor.id),
-        _clean(actor.name),
-        _clean(event.action),
-        event.outcome.value,
-        _json([_present(type=target.type, id=target.id, name=target.name) for target in event.targets]),
-        _clean(context.ip),
-        _clean(context.request_id),
-        _json(
-            _present(
-                user_agent=context.user_agent,
-                location=context.location,
-                session=context.session,
-                traceparent=context.traceparent,
-            )
-        ),
-        _json(dict(event.metadata)),
+        event["occurred_at"],
+        _clean(actor["type"]),
+        _clean(actor["id"]),
+        _clean(actor["name"]),
+        _clean(event["action"]),
+        event["outcome"],
+        _json([target if target["name"] is not None else _present(target) for target in event["targets"]]),
+        _clean(context["ip"]),
+        _clean(context["request_id"]),
+        _json({name: context[name] for name in _CONTEXT if context[name] is not None}),
+        _json(event["metadata"]),
         None,
     )
 
@@ -111,7 +105,7 @@ def _undecoded(record: ChainedRecord, reason: str) -> EventRow:
     )
 
 
-def _present(**values: str | None) -> dict[str, str]:
+def _present(values: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -122,6 +116,8 @@ def _clean(text: str | None) -> str | None:
 
 def _json(value: list[dict[str, str]] | dict[str, str]) -> str:
     """Return a value as JSON that PostgreSQL can hold."""
+    if not value:
+        return "[]" if isinstance(value, list) else "{}"
     text = _encode(value)
     if "\\u0000" not in text:
         return text
