@@ -22,11 +22,14 @@ from support.providers import (
 )
 
 _SERVED: pytest.StashKey[dict[str, Served]] = pytest.StashKey()
+_ELSEWHERE: pytest.StashKey[list[str]] = pytest.StashKey()
+_SERVED_LINES = "sealstream_served"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let a SIGTERM end the run as a Ctrl-C does, with every fixture's end, so that no server is left behind."""
     config.stash[_SERVED] = {}
+    config.stash[_ELSEWHERE] = []
     owner = os.getpid()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -37,10 +40,31 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let the process that reports know which servers this one used, where tests run in several."""
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_SERVED_LINES] = _lines(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object, error: object) -> None:
+    """Take in which servers another process used."""
+    del error
+    config: pytest.Config = node.config  # type: ignore[attr-defined]
+    output: dict[str, list[str]] = getattr(node, "workeroutput", {})
+    config.stash[_ELSEWHERE].extend(output.get(_SERVED_LINES, []))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say which servers the tests ran against."""
-    for name, served in config.stash[_SERVED].items():
-        terminalreporter.write_line(f"{name}: {served.provider} at {without_password(served.address)}")
+    for line in sorted({*_lines(config), *config.stash[_ELSEWHERE]}):
+        terminalreporter.write_line(line)
+
+
+def _lines(config: pytest.Config) -> list[str]:
+    served = config.stash[_SERVED].items()
+    return [f"{name}: {one.provider} at {without_password(one.address)}" for name, one in served]
 
 
 @pytest.fixture(scope="session")

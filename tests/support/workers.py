@@ -49,6 +49,7 @@ class Worker:
         self.role = role
         self.log_path = log_path
         clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        clean.pop("PYTHONDONTWRITEBYTECODE", None)  # else every worker compiles all of its modules anew
         self._log: IO[bytes] = log_path.open("ab")
         self.process = subprocess.Popen(
             command or [sys.executable, "-m", "sealstream.deploy", role],
