@@ -18,6 +18,7 @@ COMMANDS = (
     ("sink",),
     ("verifier",),
     ("migrate",),
+    ("rebuild-search",),
     ("topics", "create"),
     ("topics", "check"),
     ("verify",),

@@ -186,6 +186,8 @@ def end_local(directory: Path) -> tuple[str, ...]:
     Raises:
         StackError: Something does not end, or belongs to another user.
     """
+    if not directory.is_dir():
+        return ()
     workers = end_left_running(directory)
     servers = stop_left_running(directory)
     (directory / ENVIRONMENT_NAME).unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sealstream.deploy.stack import erase
 from sealstream.deploy.stack.locations import DIRECTORY_MODE, directory_unusable, make_directory
-from sealstream.deploy.supervision import LOG_FOLDER, STATE_NAME
+from sealstream.deploy.supervision import LOG_FOLDER, ROLES, STATE_NAME
 from sealstream.schemas.errors import ConfigError
 
 
@@ -44,6 +44,10 @@ class DemoHome:
     def logs(self) -> Path:
         """Where the workers' logs are."""
         return self.path / LOG_FOLDER
+
+    def has_worker_logs(self) -> bool:
+        """Return whether a worker was started, so that its log may tell something."""
+        return any((self.logs / f"{role}.log").exists() for role in ROLES)
 
     def remove(self, *, keep_logs: bool) -> None:
         """Remove the data, and the directory if it was not there before.

@@ -47,9 +47,9 @@ def _next_steps(result: DemoResult) -> Iterator[str]:
     show = f"    {run} show {result.record['event_id']} --tenant {result.tampering.tenant}"
     if result.kept is None:
         yield "To look closer, keep the data, and ask it from a second shell:\n"
-        yield f"    {run} demo --keep --dir ./demo"
-        yield f"    {run} up --dir ./demo\n"
-        yield f"    . ./demo/environment && {run} search --tenant {result.tampering.tenant}"
+        yield f"    {run} demo --keep --dir ~/sealstream-demo"
+        yield f"    {run} up --dir ~/sealstream-demo\n"
+        yield f"    . ~/sealstream-demo/environment && {run} search --tenant {result.tampering.tenant}"
         return
     if result.embedded:
         yield "To look closer, start the servers again, and ask from a second shell:\n"

@@ -57,8 +57,8 @@ def run_demo(options: DemoOptions, display: Display, interruption: Interruption)
         with _library_logs(home.logs), display:
             return _Demo(options, home.path, display, interruption).run()
     except SealstreamError as error:
-        keep_logs = True
-        if not error.hint:
+        keep_logs = home.has_worker_logs()
+        if keep_logs and not error.hint:
             error.hint = f"the workers' logs are kept in {home.logs}"
         raise
     finally:
@@ -98,7 +98,6 @@ class _Demo:
             "\neach is chained to the one before it, stored, and all of it recomputed by a verifier.\n"
         )
         with ExitStack() as ends:
-            # Entered first, so that it comes last, when everything has been ended.
             try:
                 servers, workers = self._bring_up(ends)
                 self._flow(servers, workers)

@@ -85,6 +85,7 @@ def demo_servers(
                 "topic_prefix": f"demo-{name}.",
                 "session_timeout_seconds": str(_SESSION_SECONDS),
             }
+            TopicAdmin(given.connection(), timeout_seconds=_REQUEST_SECONDS).broker_count()  # does it answer?
         if database:
             url = _make_database(database, f"sealstream_demo_{name}", ends, keep=keep)
             overrides["database"] = url
