@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, cast
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 
-from sealstream.kafka.client import KafkaConnection, consumer_config
+from sealstream.kafka.client import KafkaConnection
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TRACEPARENT_HEADER, TopicNames
 from sealstream.schemas.entry import WINDOW_KINDS, Entry, entry_hash
 from sealstream.schemas.errors import HeadsDiffer, SourceExpired, Unreachable
 from sealstream.schemas.violation import ViolationType
+from sealstream.sinks.verifier.clients import reader
 from sealstream.sinks.verifier.diagnosis import Finding, claim_of
 from sealstream.sinks.verifier.records import Chain, ChainedRecord
 from sealstream.sinks.verifier.rules import Rules
@@ -34,15 +35,14 @@ def chained_record(message: Message) -> ChainedRecord:
     except (SystemError, UnicodeError):
         # confluent-kafka cannot present headers of which one has a name that is no UTF-8; no processor writes such.
         headers = []
-    entries = [value for name, value in headers if name == SEAL_ENTRY_HEADER]
-    traceparent = next((value for name, value in headers if name == TRACEPARENT_HEADER), None)
-    return ChainedRecord(
-        cast("int", message.offset()),
-        message.key(),
-        message.value(),
-        entries[0] if len(entries) == 1 else None,
-        traceparent,
-    )
+    entries, entry, traceparent = 0, None, None
+    for name, value in headers:
+        if name == SEAL_ENTRY_HEADER:
+            entries, entry = entries + 1, value
+        elif name == TRACEPARENT_HEADER and traceparent is None:
+            traceparent = value
+    offset = cast("int", message.offset())
+    return ChainedRecord(offset, message.key(), message.value(), entry if entries == 1 else None, traceparent)
 
 
 class Loader:
@@ -68,8 +68,7 @@ class Loader:
         self._topics = topics
         self._stopping = stopping
         self._timeout_seconds = timeout_seconds
-        config = consumer_config(connection, client_id=client_id, group=f"{client_id}-never-commits")
-        self._consumer = Consumer(config | {"enable.partition.eof": True, "queued.max.messages.kbytes": 65_536})
+        self._consumer = reader(connection, client_id)
 
     def close(self) -> None:
         """Close the connection."""

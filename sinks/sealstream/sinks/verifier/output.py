@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
-from sealstream.kafka.client import transactional_producer_config
 from sealstream.kafka.topics import (
     CE_ID_HEADER,
     SEAL_ENTRY_HEADER,
@@ -20,6 +19,7 @@ from sealstream.kafka.topics import (
 )
 from sealstream.kafka.transactions import TransactionError, produce_waiting, transactional_call
 from sealstream.schemas.violation import Violation
+from sealstream.sinks.verifier.clients import producer
 from sealstream.sinks.verifier.records import ChainedRecord, Demand, Outcome
 from sealstream.sinks.verifier.source import Interrupted
 from sealstream.sinks.verifier.state import Position, chain_key, pack_chain, partition_key
@@ -63,15 +63,7 @@ class Output:
         self._stop_seen: float | None = None
         self._timeout_seconds = settings.transaction_timeout_seconds
         self._init_seconds = settings.request_timeout_seconds
-        name = f"{settings.instance}-verifier-{settings.worker_id}"
-        self._producer = Producer(
-            transactional_producer_config(
-                settings.connection(),
-                client_id=f"sealstream-verifier-{settings.worker_id}",
-                transactional_id=name,
-                transaction_timeout_seconds=settings.transaction_timeout_seconds,
-            )
-        )
+        self._producer = producer(settings)
 
     def open(self) -> None:
         """Take over from whoever wrote under this name before, and end what it left open.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
 
-from sealstream.kafka.client import KafkaConnection, consumer_config
+from sealstream.kafka.client import KafkaConnection
 from sealstream.schemas.errors import FormatError
 from sealstream.schemas.resolution import Resolution
+from sealstream.sinks.verifier.clients import reader
 from sealstream.sinks.verifier.records import Chain
 from sealstream.sinks.verifier.source import is_passing
 from sealstream.worker.logs import logger
@@ -26,8 +27,7 @@ class Resolutions:
     """
 
     def __init__(self, connection: KafkaConnection, topic: str, *, client_id: str) -> None:
-        config = consumer_config(connection, client_id=f"{client_id}-resolutions", group=f"{client_id}-never-commits")
-        self._consumer = Consumer(config | {"queued.min.messages": READ_RECORDS})
+        self._consumer = reader(connection, f"{client_id}-resolutions")
         self._consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
         self._resolved: set[str] = set()
 
@@ -41,7 +41,8 @@ class Resolutions:
         for message in self._consumer.consume(READ_RECORDS, 0):
             error, value = message.error(), message.value()
             if error is not None:
-                is_passing(error)
+                if error.code() != KafkaError._PARTITION_EOF:
+                    is_passing(error)
             elif value is not None:
                 resolution = _resolution(value)
                 if resolution is not None:

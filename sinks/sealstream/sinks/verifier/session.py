@@ -17,8 +17,8 @@ from typing import Final, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from sealstream.kafka.admin import TopicAdmin
-from sealstream.kafka.client import consumer_config
 from sealstream.schemas.errors import ConfigError, InstanceDiffers, Unreachable
+from sealstream.sinks.verifier.clients import member, member_name
 from sealstream.sinks.verifier.loading import Loader, chained_record
 from sealstream.sinks.verifier.output import Change, Output
 from sealstream.sinks.verifier.partition import PartitionVerifier
@@ -27,7 +27,6 @@ from sealstream.sinks.verifier.resolutions import Resolutions
 from sealstream.sinks.verifier.restoring import Log, begin_or_go, is_short, log_damage
 from sealstream.sinks.verifier.rules import Rules
 from sealstream.sinks.verifier.source import (
-    QUEUE_KILOBYTES,
     Interrupted,
     LogCut,
     SourcePartition,
@@ -128,7 +127,7 @@ class Session:
             Unreachable, TransactionError: Kafka does not answer.
         """
         settings, stopping = self._settings, self._stopping
-        name, wait_seconds = f"sealstream-verifier-{settings.worker_id}", settings.request_timeout_seconds
+        name, wait_seconds = member_name(settings), settings.request_timeout_seconds
         self._report(False, "connecting to Kafka")
         self._admin = TopicAdmin(self._connection, timeout_seconds=ADMIN_SECONDS)
         self._check_topics()
@@ -147,15 +146,7 @@ class Session:
         self._closing.callback(self._source.close)
         self._resolutions = Resolutions(self._connection, self._topics.violations, client_id=name)
         self._closing.callback(self._resolutions.close)
-        self._consumer = Consumer(
-            consumer_config(self._connection, client_id=name, group=f"{settings.instance}-verifier")
-            | {
-                "group.instance.id": f"{settings.instance}-verifier-{settings.worker_id}",
-                "session.timeout.ms": int(settings.session_timeout_seconds * 1000),
-                "enable.partition.eof": True,
-                "queued.max.messages.kbytes": QUEUE_KILOBYTES,
-            }
-        )
+        self._consumer = member(settings)
         self._closing.callback(self._consumer.close)
         self._consumer.subscribe(
             [self._topics.chained, self._topics.events],

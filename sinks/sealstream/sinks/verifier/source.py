@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, cast
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, TopicPartition
 
-from sealstream.kafka.client import KafkaConnection, consumer_config
+from sealstream.kafka.client import KafkaConnection
 from sealstream.schemas.errors import ConfigError, Unreachable
+from sealstream.sinks.verifier.clients import reader
 from sealstream.sinks.verifier.rules import SourceRecord
 
 OFFSET_MAX: Final = 2**62
@@ -26,7 +27,6 @@ FETCH_RECORDS: Final = 5_000
 DOUBT_SECONDS: Final = 1.0
 """How long a record is waited for where the chained record does not say for which."""
 POLL_SECONDS: Final = 0.1
-QUEUE_KILOBYTES: Final = 65_536
 UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION  # noqa: SLF001  # librdkafka's public name for it
 
 
@@ -96,12 +96,8 @@ class SourceReader:
         self.topic = topic
         self.stopping = stopping
         self.patience_seconds = patience_seconds
-        config = consumer_config(connection, client_id=client_id, group=f"{client_id}-never-commits") | {
-            "enable.partition.eof": True,
-            "queued.max.messages.kbytes": QUEUE_KILOBYTES,
-        }
-        self._consumer = Consumer(config)
-        self._lookup = Consumer(config | {"client.id": f"{client_id}-lookup", "queued.min.messages": 1})
+        self._consumer = reader(connection, client_id)
+        self._lookup = reader(connection, f"{client_id}-lookup")
         self._partitions: dict[int, SourcePartition] = {}
 
     def assign(self, positions: dict[int, int]) -> dict[int, SourcePartition]:

@@ -7,23 +7,22 @@ unpublished; the gap in ``seal-seq`` shows it, and the store has the records.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, Producer, TopicPartition
 
-from sealstream.kafka.client import KafkaConnection, consumer_config
+from sealstream.kafka.client import KafkaConnection
 from sealstream.schemas.codec import schema_fingerprint
 from sealstream.schemas.errors import ConfigError, FormatError, SealstreamError, Unreachable
 from sealstream.schemas.resolution import Resolution
 from sealstream.schemas.violation import Severity, Violation, ViolationType
+from sealstream.sinks.verifier.clients import KAFKA_LOG, reader
 from sealstream.worker.logs import logger
 from sealstream.worker.settings import Settings
 
-_KAFKA_LOG: Final = logging.getLogger("sealstream.kafka")
 CLIENT_ID: Final = "sealstream-violations"
 LIST_MAX: Final = 10_000
 TEXT_CHARACTERS_MAX: Final = 1_000
@@ -175,11 +174,7 @@ def _decode(value: bytes) -> Violation | Resolution:
 def _values(settings: Settings) -> Iterator[tuple[int, bytes]]:
     """Read audit.violations from its beginning to the end that it has now, as offsets and values."""
     topic = settings.topics().violations
-    consumer = Consumer(
-        consumer_config(settings.connection(), client_id=CLIENT_ID, group=f"{CLIENT_ID}-never-commits")
-        | {"enable.partition.eof": True},
-        logger=_KAFKA_LOG,
-    )
+    consumer = reader(settings.connection(), CLIENT_ID)
     deadline = time.monotonic() + settings.request_timeout_seconds
     try:
         consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
@@ -209,7 +204,7 @@ def _write(connection: KafkaConnection, topic: str, resolution: Resolution, time
         "enable.idempotence": True,
         "delivery.timeout.ms": int(timeout_seconds * 1000),
     }
-    producer = Producer(config, logger=_KAFKA_LOG)
+    producer = Producer(config, logger=KAFKA_LOG)
     producer.produce(topic, resolution.encode(), resolution.tenant.encode(), 0, on_delivery=report)
     if producer.flush(timeout_seconds) or failures:
         why = failures[0].str() if failures else "no answer in time"

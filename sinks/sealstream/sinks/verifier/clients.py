@@ -1,0 +1,66 @@
+"""The verifier's Kafka clients: their names, and the settings that decide.
+
+The names are stable over restarts, so that a restart ends what its predecessor left open: a transaction by the
+transactional id, a membership by the instance id.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from confluent_kafka import Consumer, Producer
+
+from sealstream.kafka.client import KafkaConnection, consumer_config, transactional_producer_config
+from sealstream.worker.settings import Settings
+
+UNPACKED_BYTES_MAX: Final = 256 * 1024 * 1024
+"""What a compressed batch may unpack to. More than the processor takes, so that it is never we who refuse first."""
+QUEUE_KILOBYTES: Final = 65_536
+KAFKA_LOG: Final = logging.getLogger("sealstream.kafka")
+
+
+def reader(connection: KafkaConnection, client_id: str) -> Consumer:
+    """Return a consumer that reads assigned partitions to their end; it neither joins a group nor commits."""
+    settings: dict[str, Any] = dict(consumer_config(connection, client_id=client_id, group=f"{client_id}-unused"))
+    return Consumer(settings | _READING, logger=KAFKA_LOG)
+
+
+def member(settings: Settings) -> Consumer:
+    """Return the consumer of audit.chained: a member of the verifiers' group."""
+    name = member_name(settings)
+    config: dict[str, Any] = dict(consumer_config(settings.connection(), client_id=name, group=group_name(settings)))
+    config |= {"group.instance.id": name, "session.timeout.ms": int(settings.session_timeout_seconds * 1000)}
+    return Consumer(config | _READING, logger=KAFKA_LOG)
+
+
+def producer(settings: Settings) -> Producer:
+    """Return the transactional producer."""
+    name = member_name(settings)
+    config: dict[str, Any] = dict(
+        transactional_producer_config(
+            settings.connection(),
+            client_id=name,
+            transactional_id=name,
+            transaction_timeout_seconds=settings.transaction_timeout_seconds,
+        )
+    )
+    return Producer(config | {"delivery.report.only.error": True}, logger=KAFKA_LOG)
+
+
+def group_name(settings: Settings) -> str:
+    """Return the consumer group of all verifiers of an instance."""
+    return f"{settings.instance}-verifier"
+
+
+def member_name(settings: Settings) -> str:
+    """Return the name under which a worker is known to the brokers; each worker needs its own."""
+    return f"{group_name(settings)}-{settings.worker_id}"
+
+
+_READING: Final[dict[str, Any]] = {
+    "check.crcs": True,
+    "enable.partition.eof": True,
+    "queued.max.messages.kbytes": QUEUE_KILOBYTES,
+    "receive.message.max.bytes": UNPACKED_BYTES_MAX,
+}
