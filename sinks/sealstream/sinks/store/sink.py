@@ -13,16 +13,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import Final
 
 from confluent_kafka import Message
 
 from sealstream.kafka.admin import TopicAdmin
 from sealstream.schemas.codec import EventReader
 from sealstream.schemas.errors import InstanceDiffers, SealstreamError, SourceGap, Unreachable
-from sealstream.sinks.store.batch import Batch
+from sealstream.sinks.store.batch import batch_of
 from sealstream.sinks.store.derive import Deriver
-from sealstream.sinks.store.records import ChainedRecord, read_record
 from sealstream.sinks.store.registry import connect_registry
 from sealstream.sinks.store.report import ViolationReporter
 from sealstream.sinks.store.source import ChainedSource
@@ -187,7 +186,7 @@ class Sink:
         raise SourceGap(message, hint="the log lost records that the store has: compare both with sealstream verify")
 
     def _store(self, messages: Sequence[Message]) -> None:
-        batch = self._batch(messages)
+        batch = batch_of(messages, self._source.reading, topic=self._topic, instance=self._settings.instance)
         if not batch.ends:
             return
         begun = time.monotonic()
@@ -205,28 +204,6 @@ class Sink:
                 added=written.added,
                 violations=len(written.violations),
             )
-
-    def _batch(self, messages: Sequence[Message]) -> Batch:
-        """Return the batch that messages make, each checked against its seal, without what is stored already."""
-        records: dict[int, list[ChainedRecord]] = {}
-        ends: dict[int, int] = {}
-        reading, topic, instance = self._source.reading, self._topic, self._settings.instance
-        for message in messages:
-            partition, offset = cast("int", message.partition()), cast("int", message.offset())
-            if offset < ends.get(partition, reading[partition]):
-                continue
-            record = read_record(
-                topic,
-                partition,
-                offset,
-                message.key(),
-                message.value(),
-                cast("list[tuple[str, bytes | None]]", message.headers() or []),
-                instance=instance,
-            )
-            records.setdefault(partition, []).append(record)
-            ends[partition] = offset + 1
-        return Batch(records, {partition: reading[partition] for partition in ends}, ends)
 
     def _probe(self, *, idle: bool) -> None:
         """Measure the lag, which shows at the same time whether Kafka answers; and do what has time."""
