@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sealstream.sinks.store.migrate import migrate
 
+from sealstream.sinks.store.migrate import migrate
 from support.workers import Pipeline
 
 MakePipeline = Callable[..., Pipeline]
