@@ -57,7 +57,7 @@ def _stored(database_url: str) -> int:
 
 def test_the_store_is_searched_shown_and_verified(shell: Shell, database_url: str) -> None:
     """Events are found by what they say, page by page; an event's record names its place and hashes; what is not there
-    is an error with a hint; and once a stored payload is edited, `verify` and `show` name tenant and seq with exit code 1.
+    is an error with a hint; and once a stored payload is edited, `verify` and `show` name tenant and seq, with code 1.
     """
     check_search(shell)
     check_show(shell)

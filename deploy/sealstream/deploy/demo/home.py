@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class DemoHome:
     """
 
     def __init__(self, directory: Path | None) -> None:
-        self._existed = directory is not None and directory.exists()
+        self._given_mode = stat.S_IMODE(directory.stat().st_mode) if directory and directory.is_dir() else None
         if directory is None:
             self.path = Path(tempfile.mkdtemp(prefix="sealstream-demo-"))
             self.path.chmod(DIRECTORY_MODE)  # PostgreSQL runs under another account where we are root
@@ -63,7 +64,8 @@ class DemoHome:
                 shutil.rmtree(self.logs)
             (self.path / STATE_NAME).unlink(missing_ok=True)
             erase(self.path)
-            if self._existed:
-                self.path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+            if self._given_mode is not None:
+                self.path.mkdir(exist_ok=True)
+                self.path.chmod(self._given_mode)
         except OSError as error:
             raise directory_unusable(self.path, error) from error
