@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from sealstream.sinks.store.migrate import migrate
 
 from sealstream.deploy.stack import LocalStack
 from sealstream.schemas.entry import Kind
+from sealstream.sinks.store.migrate import migrate
 from support.publish import RawRecord, event_value, publish_raw
-from support.workers import Pipeline, wait_for
+from support.workers import Pipeline, Worker, wait_for
 
 ROLES = ("processor", "sink", "verifier")
 PARTITIONS = 4
@@ -42,11 +43,14 @@ def _publish(pipeline: Pipeline, prefix: str, count: int) -> None:
 
 
 def _wait_ready(pipeline: Pipeline, *, ready: bool, roles: tuple[str, ...] = ROLES) -> None:
-    wanted = 200 if ready else 503
     for worker in pipeline.workers:
         if worker.role in roles:
             what = f"{worker.role} to be {'ready' if ready else 'not ready'}"
-            wait_for(lambda w=worker: w.get("/readyz")[0] == wanted, timeout_seconds=RECOVERY_SECONDS, what=what)
+            wait_for(partial(_answers, worker, 200 if ready else 503), timeout_seconds=RECOVERY_SECONDS, what=what)
+
+
+def _answers(worker: Worker, status: int) -> bool:
+    return worker.get("/readyz")[0] == status
 
 
 def _assert_all_run(pipeline: Pipeline) -> None:
