@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from sealstream.deploy.stack import LocalStack
@@ -26,7 +26,9 @@ from support.forging import (
     At,
     Chainer,
     Log,
+    abort_events,
     altering,
+    cut_log,
     verified_seqs,
     violations_of,
     wait_for_verified,
@@ -37,6 +39,13 @@ from support.publish import RawRecord, event_value, publish_raw
 from support.workers import Pipeline, wait_for
 
 MakePipeline = Callable[..., Pipeline]
+
+
+@pytest.fixture
+def on_exit() -> Iterator[contextlib.ExitStack]:
+    """What is to be closed when the test ends."""
+    with contextlib.ExitStack() as stack:
+        yield stack
 
 
 def _edit(log: Log, at: int) -> Log:
@@ -195,12 +204,7 @@ def test_nothing_that_an_application_publishes_is_a_violation(make_pipeline: Mak
         partitions=4,
         compression_type="zstd",
     )
-    aborting = Producer({"bootstrap.servers": pipeline.bootstrap, "transactional.id": f"{pipeline.topics.prefix}abort"})
-    aborting.init_transactions(30)
-    aborting.begin_transaction()
-    aborting.produce(pipeline.topics.events, event_value("acme", "never"), b"acme", partition_of(b"acme", 4))
-    aborting.flush(30)
-    aborting.abort_transaction(30)
+    abort_events(pipeline, 1)
     chainer.publish(("acme", "id-2"))
     pipeline.start("verifier", worker_id="v")
     chainer.chain()
@@ -272,9 +276,7 @@ def test_a_source_that_expired_before_it_was_checked_halts(make_pipeline: MakePi
     assert worker.terminate() == 0
     chainer.publish(*_events(5, 10, "acme"))
     chainer.chain()
-    admin = AdminClient({"bootstrap.servers": pipeline.bootstrap})
-    place = TopicPartition(pipeline.topics.events, 0, 8)
-    cast("dict[TopicPartition, Future[None]]", admin.delete_records([place]))[place].result()
+    _expire(pipeline, pipeline.topics.events, 8)
 
     worker = pipeline.start("verifier", worker_id="v")
 
@@ -284,8 +286,65 @@ def test_a_source_that_expired_before_it_was_checked_halts(make_pipeline: MakePi
     assert verified_seqs(pipeline) == {"acme": [1, 2, 3, 4, 5]}
 
 
+def test_what_was_verified_may_expire(make_pipeline: MakePipeline) -> None:
+    """Logs that expire to their very end after all of it was verified stop nothing, although markers of transactions
+    that no reader sees stand at their ends.
+    """
+    pipeline = make_pipeline(store=False, partitions=1)
+    chainer = Chainer(pipeline)
+    worker = pipeline.start("verifier", worker_id="v")
+    chainer.publish(*_events(0, 5, "acme"))
+    abort_events(pipeline, 3)
+    chainer.chain()
+    wait_for_verified(pipeline, "acme", 5)
+    ends = [_log_end(pipeline, topic) for topic in (pipeline.topics.chained, pipeline.topics.events)]
+    assert ends == [7, 9]  # genesis, five events, a marker; five events, three that were aborted, a marker
+    wait_for(lambda: _group_offsets(pipeline) == ends, timeout_seconds=30, what="the verifier to move over the markers")
+    assert worker.terminate() == 0
+    for topic in (pipeline.topics.chained, pipeline.topics.events):
+        _expire(pipeline, topic, -1)
+
+    pipeline.start("verifier", worker_id="v")
+    chainer.publish(*_events(5, 8, "acme"))
+    chainer.skip(5)
+    chainer.chain()
+
+    wait_for_verified(pipeline, "acme", 8)
+    assert violations_of(pipeline) == []
+
+
+def test_a_log_cut_on_the_brokers_disk_is_truncated(
+    own_stack: Callable[..., LocalStack], tmp_path: Path, on_exit: contextlib.ExitStack
+) -> None:
+    """Segments of audit.chained that lose their end on a broker's disk are reported; the other partition goes on."""
+    stack = own_stack(database=False)
+    pipeline = on_exit.enter_context(contextlib.closing(Pipeline(stack.kafka, "cut", tmp_path, partitions=2)))
+    pipeline.create_topics()
+    chainer = Chainer(pipeline)
+    tenants = {partition_of(name.encode(), 2): name for name in ("acme", "globex", "initech", "umbrella")}
+    worker = pipeline.start("verifier", worker_id="v")
+    for number in range(3):
+        chainer.publish(*_events(5 * number, 5 * number + 5, *tenants.values()))
+        chainer.chain()
+    for tenant in tenants.values():
+        wait_for_verified(pipeline, tenant, 15)
+    assert worker.terminate() == 0
+    stack.kafka_stop()
+    cut_log(stack.directory, f"{pipeline.topics.chained}-0")
+    stack.kafka_start()
+
+    pipeline.start("verifier", worker_id="v")
+
+    assert wait_for_violations(pipeline, 1) == [("truncated", "!partition-0", None)]
+    chainer = Chainer(pipeline)
+    chainer.publish(*_events(15, 20, tenants[1]))
+    logs = chainer.expected()
+    chainer.write([[], logs[1][-5:]])
+    wait_for_verified(pipeline, tenants[1], 20)
+
+
 @pytest.mark.parametrize("setting", [{"window_offsets": 17}, {"partitions": 8}, {"instance": "mallory.example"}])
-def test_a_verifier_set_up_for_another_instance_ends(make_pipeline: MakePipeline, setting: dict[str, object]) -> None:
+def test_a_verifier_set_up_for_another_instance_ends(make_pipeline: MakePipeline, setting: dict[str, Any]) -> None:
     """Another window, partition count or instance than the chains pin is an error of the set-up, not a violation."""
     pipeline = make_pipeline(store=False)
     chainer = Chainer(pipeline)
@@ -299,19 +358,19 @@ def test_a_verifier_set_up_for_another_instance_ends(make_pipeline: MakePipeline
     assert violations_of(pipeline) == []
 
 
-def test_a_stop_is_obeyed_while_kafka_is_away(own_stack: Callable[..., LocalStack], tmp_path: Path) -> None:
+def test_a_stop_is_obeyed_while_kafka_is_away(
+    own_stack: Callable[..., LocalStack], tmp_path: Path, on_exit: contextlib.ExitStack
+) -> None:
     """With the broker gone the verifier stays up and not ready, and SIGTERM still ends it in time with code 0."""
     stack = own_stack(database=False)
-    pipeline = Pipeline(stack.kafka, "away", tmp_path)
+    pipeline = on_exit.enter_context(contextlib.closing(Pipeline(stack.kafka, "away", tmp_path)))
     pipeline.create_topics()
     worker = pipeline.start("verifier", worker_id="v")
     wait_for(lambda: worker.get("/readyz")[0] == 200, timeout_seconds=30, what="the verifier to be ready")
     stack.kafka_kill()
     wait_for(lambda: worker.get("/readyz")[0] == 503, timeout_seconds=60, what="the verifier to be not ready")
-    try:
-        assert worker.terminate(timeout_seconds=10) == 0
-    finally:
-        pipeline.close()
+
+    assert worker.terminate(timeout_seconds=10) == 0
 
 
 def _recreate(pipeline: Pipeline) -> bool:
@@ -319,3 +378,30 @@ def _recreate(pipeline: Pipeline) -> bool:
     with contextlib.suppress(ConfigError):
         pipeline.create_topics()
     return pipeline.topics.chained in TopicAdmin(pipeline.connection).describe([pipeline.topics.chained])
+
+
+def _expire(pipeline: Pipeline, topic: str, before: int) -> None:
+    """Delete records of partition 0 as retention does, up to an offset, or all of them (-1)."""
+    place = TopicPartition(topic, 0, before)
+    admin = AdminClient({"bootstrap.servers": pipeline.bootstrap})
+    cast("dict[TopicPartition, Future[None]]", admin.delete_records([place]))[place].result()
+
+
+def _log_end(pipeline: Pipeline, topic: str) -> int:
+    """Return the offset behind the last record of partition 0, markers included."""
+    client = Consumer({"bootstrap.servers": pipeline.bootstrap, "group.id": "ends"})
+    try:
+        return client.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)[1]
+    finally:
+        client.close()
+
+
+def _group_offsets(pipeline: Pipeline) -> list[int]:
+    """Return the committed offsets of the verifiers' group in partition 0 of audit.chained and audit.events."""
+    places = [TopicPartition(topic, 0) for topic in (pipeline.topics.chained, pipeline.topics.events)]
+    group = f"{pipeline.genesis.instance}-verifier"
+    client = Consumer({"bootstrap.servers": pipeline.bootstrap, "group.id": group})
+    try:
+        return [place.offset for place in client.committed(places, timeout=10)]
+    finally:
+        client.close()

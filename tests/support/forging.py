@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from confluent_kafka import Producer
 
 from sealstream.kafka.admin import TopicAdmin
+from sealstream.kafka.partition import partition_of
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TRACEPARENT_HEADER
 from sealstream.schemas.entry import Entry, pack, parse
 from sealstream.schemas.violation import Violation
@@ -48,6 +50,10 @@ class Chainer:
         records = [RawRecord(tenant.encode(), event_value(tenant, event_id)) for tenant, event_id in events]
         publish_raw(self.pipeline.bootstrap, self.pipeline.topics.events, records, partitions=self.partitions)
 
+    def skip(self, records: int) -> None:
+        """Count so many records of partition 0 as chained that have expired since."""
+        self._chained[0] -= records
+
     def expected(self) -> list[Log]:
         """Return what the source's new records must become, by partition."""
         logs: list[Log] = []
@@ -77,6 +83,39 @@ class Chainer:
                     headers.append((TRACEPARENT_HEADER, record.traceparent))
                 self._producer.produce(self.pipeline.topics.chained, record.value, record.key, number, headers=headers)
         (self._producer.abort_transaction if abort else self._producer.commit_transaction)(30)
+
+
+def cut_log(directory: Path, partition: str) -> None:
+    """Take the last batches off a partition's log, as somebody with the broker's disk could; the broker must be down.
+
+    Arguments:
+        directory: Somewhere above the broker's data.
+        partition: The partition, as its folder is called.
+    """
+    (folder,) = (path for path in directory.rglob(partition) if path.is_dir())
+    (log,) = folder.glob("*.log")
+    data, starts, at = log.read_bytes(), list[int](), 0
+    while at < len(data):  # a batch: base offset (8 bytes), length of the rest (4 bytes), the rest
+        starts.append(at)
+        at += 12 + int.from_bytes(data[at + 8 : at + 12], "big")
+    log.write_bytes(data[: starts[len(starts) // 2]])
+    for path in folder.iterdir():  # what the broker rebuilds from the log
+        if path.suffix in (".index", ".timeindex", ".txnindex", ".snapshot"):
+            path.unlink()
+    for clean in directory.rglob(".kafka_cleanshutdown"):
+        clean.unlink()
+
+
+def abort_events(pipeline: Pipeline, count: int) -> None:
+    """Publish events of a tenant in a transaction, and abort it."""
+    producer = Producer({"bootstrap.servers": pipeline.bootstrap, "transactional.id": f"{pipeline.topics.prefix}abort"})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    partition = partition_of(b"acme", pipeline.genesis.partitions)
+    for number in range(count):
+        producer.produce(pipeline.topics.events, event_value("acme", f"never-{number}"), b"acme", partition)
+    producer.flush(30)
+    producer.abort_transaction(30)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from sealstream.sinks.verifier.clients import reader
 from sealstream.sinks.verifier.diagnosis import Finding, claim_of
 from sealstream.sinks.verifier.records import Chain, ChainedRecord
 from sealstream.sinks.verifier.rules import Rules
-from sealstream.sinks.verifier.source import FETCH_RECORDS, POLL_SECONDS, Interrupted, is_passing
+from sealstream.sinks.verifier.source import ASK_SECONDS, FETCH_RECORDS, POLL_SECONDS, Interrupted, is_passing
 from sealstream.sinks.verifier.state import Position, StateReader
 from sealstream.sinks.verifier.window import MICROSECONDS, name_of
 from sealstream.worker.logs import logger
@@ -81,7 +81,7 @@ class Loader:
             Unreachable: Kafka does not answer.
         """
         try:
-            found = self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=self._timeout_seconds)
+            found = self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ASK_SECONDS)
         except KafkaException as exception:
             raise Unreachable(f"the bounds of {topic} cannot be read: {exception.args[0].str()}") from exception
         return found[0], found[1]

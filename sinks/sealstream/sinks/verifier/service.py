@@ -7,7 +7,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
-from sealstream.kafka.transactions import ProducerFatal, TransactionError
+from sealstream.kafka.transactions import CONNECTIVITY_CODES, ProducerFatal, TransactionError
 from sealstream.schemas.errors import SealstreamError, SourceExpired, Unreachable
 from sealstream.sinks.verifier.output import is_connectivity
 from sealstream.sinks.verifier.session import Session
@@ -61,9 +61,8 @@ class Verifier:
         Raises:
             SealstreamError: Going on would not be safe, or does not help.
         """
-        while not self._stop.is_set():
-            self._turned_at = time.monotonic()
-            session = Session(self._settings, stopping=self._stop.is_set, report=self._report)
+        while not self._stopping():
+            session = Session(self._settings, stopping=self._stopping, report=self._report)
             try:
                 session.open()
                 self._run_session(session)
@@ -76,9 +75,13 @@ class Verifier:
                 session.close()
             self._wait()
 
+    def _stopping(self) -> bool:
+        """Return whether to stop; every wait asks this again and again, and so shows that it turns."""
+        self._turned_at = time.monotonic()
+        return self._stop.is_set()
+
     def _run_session(self, session: Session) -> None:
-        while not self._stop.is_set():
-            self._turned_at = time.monotonic()
+        while not self._stopping():
             if session.step():
                 self._aborts = 0
                 self._backoff_seconds = BACKOFF_SECONDS_MIN
@@ -90,7 +93,7 @@ class Verifier:
             SealstreamError: It cannot.
         """
         self._report(False, f"waiting to try again: {error}")
-        if isinstance(error, Unreachable) or (isinstance(error, TransactionError) and is_connectivity(error)):
+        if _is_passing(error):
             logger().warning("session ended, trying again", error=str(error), pause_seconds=self._backoff_seconds)
             return
         if isinstance(error, ProducerFatal) and error.error.fatal():  # fenced: another one writes under our name
@@ -109,6 +112,13 @@ class Verifier:
 
     def _report(self, is_ready: bool, words: str) -> None:
         self._ready = (is_ready, words)
+
+
+def _is_passing(error: Unreachable | TransactionError | KafkaException) -> bool:
+    """Return whether an error says no more than that Kafka cannot be reached at the moment."""
+    if isinstance(error, TransactionError):
+        return is_connectivity(error)
+    return isinstance(error, Unreachable) or error.args[0].code() in CONNECTIVITY_CODES
 
 
 def run(settings: Settings) -> int:

@@ -27,6 +27,7 @@ from sealstream.sinks.verifier.resolutions import Resolutions
 from sealstream.sinks.verifier.restoring import Log, begin_or_go, is_short, log_damage
 from sealstream.sinks.verifier.rules import Rules
 from sealstream.sinks.verifier.source import (
+    ASK_SECONDS,
     Interrupted,
     LogCut,
     SourcePartition,
@@ -41,7 +42,7 @@ from sealstream.worker.settings import Settings
 POLL_SECONDS: Final = 0.1
 MORE_SECONDS: Final = 0.5
 """How long more records of a partition are waited for where a doubt needs them to be decided."""
-ADMIN_SECONDS: Final = 5.0
+ADMIN_SECONDS: Final = 4.0
 IDENTITY_SECONDS: Final = 10.0
 """How often the topics' UUIDs are compared: a topic made anew may be as long as the old one was."""
 IDLE_SECONDS: Final = 5.0
@@ -253,6 +254,8 @@ class Session:
             for number, records in batches.items()
         }
         resolved = self._resolutions.poll()
+        if not batches:
+            self._source.fill(0)  # so that the ends of quiet partitions are known
         for number, assigned in self._assigned.items():
             if number in outcomes:
                 assigned.idle_since = time.monotonic()
@@ -389,9 +392,7 @@ class Session:
 
     def _committed(self, number: int) -> int | None:
         try:
-            found = self._consumer.committed(
-                [TopicPartition(self._topics.chained, number)], timeout=self._settings.request_timeout_seconds
-            )
+            found = self._consumer.committed([TopicPartition(self._topics.chained, number)], timeout=ASK_SECONDS)
         except KafkaException as exception:
             raise Unreachable(f"the group's offsets cannot be read: {exception.args[0].str()}") from exception
         return found[0].offset if found[0].offset >= 0 else None

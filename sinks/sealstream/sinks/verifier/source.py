@@ -27,6 +27,8 @@ FETCH_RECORDS: Final = 5_000
 DOUBT_SECONDS: Final = 1.0
 """How long a record is waited for where the chained record does not say for which."""
 POLL_SECONDS: Final = 0.1
+ASK_SECONDS: Final = 4.0
+"""How long a call that cannot be interrupted waits for an answer: less than a worker may take to stop."""
 UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION  # noqa: SLF001  # librdkafka's public name for it
 
 
@@ -147,9 +149,7 @@ class SourceReader:
             Unreachable: Kafka does not answer.
         """
         try:
-            found = self._consumer.get_watermark_offsets(
-                TopicPartition(self.topic, number), timeout=self.patience_seconds
-            )
+            found = self._consumer.get_watermark_offsets(TopicPartition(self.topic, number), timeout=ASK_SECONDS)
         except KafkaException as exception:
             raise Unreachable(f"the end of {self.topic} cannot be read: {exception.args[0].str()}") from exception
         return found[1]
