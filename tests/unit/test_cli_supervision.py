@@ -120,19 +120,27 @@ def test_workers_of_a_killed_starter_are_found_and_ended(tmp_path: Path) -> None
         "w.start(); print(*(x.identity.pid for x in w.running), flush=True); time.sleep(600)"
     )
     starter = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    with starter:
-        assert starter.stdout is not None
-        pids = [int(pid) for pid in starter.stdout.readline().split()]
-        with pytest.raises(StackError, match="are running"):
-            refuse_running(tmp_path)
-        starter.kill()
-    assert all(psutil.pid_exists(pid) for pid in pids)
+    pids: list[int] = []
+    try:
+        with starter:
+            assert starter.stdout is not None
+            pids = [int(pid) for pid in starter.stdout.readline().split()]
+            try:
+                with pytest.raises(StackError, match="are running"):
+                    refuse_running(tmp_path)
+            finally:
+                starter.kill()
+        assert all(psutil.pid_exists(pid) for pid in pids)
 
-    ended = end_left_running(tmp_path)
+        ended = end_left_running(tmp_path)
 
-    assert ended == ("processor", "sink", "verifier")
-    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
-    assert end_left_running(tmp_path) == ()
+        assert ended == ("processor", "sink", "verifier")
+        assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+        assert end_left_running(tmp_path) == ()
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_damaged_note_of_the_workers_is_an_error(tmp_path: Path) -> None:
