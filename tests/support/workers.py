@@ -169,6 +169,11 @@ class Pipeline:
         specs = [replace(spec, config=spec.config | names.get(spec.name, {})) for spec in table]
         TopicAdmin(self.connection).create(specs)
 
+    def topic_id(self, topic: str) -> bytes | None:
+        """Return a topic's UUID, if it exists."""
+        state = TopicAdmin(self.connection).describe([topic]).get(topic)
+        return None if state is None else state.topic_id
+
     def harness(self) -> AuditHarness:
         """Return the checker of this instance."""
         return AuditHarness(self.bootstrap, self.topics, self.genesis, database_url=self.database_url or None)

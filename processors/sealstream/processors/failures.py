@@ -32,6 +32,7 @@ _REFUSED_CODES: Final = frozenset(
 _LOGIN_CODES: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL})
 _FENCED_CODES: Final = frozenset(
     {
+        KafkaError._FATAL,  # of a consumer in a classic group: its static membership was taken over, nothing else
         KafkaError._FENCED,
         KafkaError.PRODUCER_FENCED,
         KafkaError.INVALID_PRODUCER_EPOCH,

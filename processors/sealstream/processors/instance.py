@@ -50,7 +50,7 @@ class Instance:
         self._group = identity.group
         self._patience_seconds = patience_seconds
         self._admin = TopicAdmin(connection, timeout_seconds=REQUEST_SECONDS)
-        self._client = AdminClient(connection.config(identity.member))
+        self._config = connection.config(identity.member)
 
     def check_topics(self) -> Checking:
         """Wait for the topics and return what every entry depends on, the source topic's UUID among it.
@@ -94,9 +94,11 @@ class Instance:
         """
         places = [TopicPartition(self._topics.events, n) for n in range(self._genesis.partitions)]
         asked = [ConsumerGroupTopicPartitions(self._group, places)]
+        # A new client each time: one that saw its broker restart waits for the group's coordinator for ever (2.16).
+        client = AdminClient(self._config)
         future = cast(
             "Future[ConsumerGroupTopicPartitions]",
-            self._client.list_consumer_group_offsets(asked, request_timeout=REQUEST_SECONDS, require_stable=False)[
+            client.list_consumer_group_offsets(asked, request_timeout=REQUEST_SECONDS, require_stable=False)[
                 self._group
             ],
         )

@@ -75,7 +75,6 @@ class Restorer:
             if observed.head is None:
                 yield from self._require_untouched(partition)
                 return PartitionState(partition, PackedHeads(), self._rules.window())
-            compare_instance(partition, observed.head, self._rules.genesis, self._rules.topic_id)
             if kept is not None and kept.position == observed.committed:
                 return kept
             state = yield from self._read_tail(partition, observed.head, reader.heads, deadline)
@@ -95,6 +94,8 @@ class Restorer:
                 for message in messages:
                     reader.feed(message.key(), message.value())
                 yield f"partition {partition}: heads up to offset {committed}, read {len(reader.heads)}"
+            if reader.head is not None:  # first: a topic that was made anew has lost its committed offsets as well
+                compare_instance(partition, reader.head, self._rules.genesis, self._rules.topic_id)
             observed = Observed(partition, committed, reader.head, start, end)
             if judge(observed) is not Verdict.AGAIN:
                 return observed
