@@ -38,7 +38,7 @@ _ANSWER_SECONDS: Final = 1.0
 _ANSWER_BYTES_MAX: Final = 1_000
 _PREFIX: Final = "SEALSTREAM_"
 _NEEDS_DATABASE: Final = frozenset({"sink"})
-_DATABASE_VARIABLE: Final = "SEALSTREAM_DATABASE"
+_DATABASE_VARIABLE: Final = "SEALSTREAM_DATABASE"  # and with _FILE
 
 
 class WorkerEnded(StackError):
@@ -142,7 +142,7 @@ class Workers:
         own = {
             name: value
             for name, value in self._environment.items()
-            if name != _DATABASE_VARIABLE or role in _NEEDS_DATABASE
+            if role in _NEEDS_DATABASE or not name.startswith(_DATABASE_VARIABLE)
         }
         web = {f"{_PREFIX}WEB_HOST": LOOPBACK, f"{_PREFIX}WEB_PORT": str(port), f"{_PREFIX}LOG_FORMAT": "json"}
         return foreign | own | web

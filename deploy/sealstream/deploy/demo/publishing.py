@@ -16,7 +16,7 @@ from sealstream.deploy.demo.stages import Counts
 from sealstream.kafka.client import PARTITIONER
 from sealstream.producers import SyncAuditLog
 from sealstream.schemas.codec import encode_event
-from sealstream.schemas.errors import DeliveryError, SealstreamError
+from sealstream.schemas.errors import DeliveryError
 from sealstream.schemas.event import AuditEvent
 from sealstream.worker.settings import Settings
 
@@ -44,7 +44,7 @@ class Publisher:
         self._options = options
         self._counts = counts
         self._stop = threading.Event()
-        self._error: SealstreamError | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
 
     def __enter__(self) -> Self:
@@ -56,10 +56,10 @@ class Publisher:
         self._thread.join(_JOIN_SECONDS)
 
     def check(self) -> None:
-        """Go on only if nothing went wrong.
+        """Go on only if nothing went wrong; else raises what did.
 
         Raises:
-            SealstreamError: What did.
+            SealstreamError: Something could not be published.
         """
         if self._error is not None:
             raise self._error
@@ -67,7 +67,7 @@ class Publisher:
     def _run(self) -> None:
         try:
             self._publish()
-        except SealstreamError as error:
+        except Exception as error:  # noqa: BLE001  # raised again by check(), in the thread that waits for us
             self._error = error
 
     def _publish(self) -> None:

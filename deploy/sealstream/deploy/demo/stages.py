@@ -17,10 +17,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 from sealstream.kafka.client import KafkaConnection, consumer_config
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TopicNames
 from sealstream.schemas.entry import LABEL, Kind
-from sealstream.schemas.errors import SealstreamError, Unreachable
+from sealstream.schemas.errors import Unreachable
 from sealstream.sinks.store.database import connect, translated
 
-STAGES: Final = ("published", "chained", "stored", "verified")
 _CLIENT: Final = "sealstream-demo"
 _GROUP: Final = "sealstream-demo-never-commits"
 _KIND_BYTE: Final = len(LABEL) + 1  # behind the label and the suite
@@ -115,7 +114,7 @@ class Watch:
 
     def __init__(self, name: str) -> None:
         self._stop = threading.Event()
-        self._error: SealstreamError | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> Self:
@@ -127,10 +126,10 @@ class Watch:
         self._thread.join(_JOIN_SECONDS)
 
     def check(self) -> None:
-        """Go on only if the thread still counts.
+        """Go on only if the thread still counts; else raises what ended it.
 
         Raises:
-            SealstreamError: What ended it.
+            SealstreamError: It cannot be counted any more.
         """
         if self._error is not None:
             raise self._error
@@ -146,7 +145,7 @@ class Watch:
     def _run(self) -> None:
         try:
             self.look(self._stop.is_set)
-        except SealstreamError as error:
+        except Exception as error:  # noqa: BLE001  # raised again by check(), in the thread that waits for us
             self._error = error
 
 
