@@ -11,6 +11,7 @@ from confluent_kafka import Producer
 from sealstream.kafka.admin import TopicAdmin
 from sealstream.kafka.partition import partition_of
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TRACEPARENT_HEADER
+from sealstream.schemas.codec import schema_fingerprint
 from sealstream.schemas.entry import Entry, pack, parse
 from sealstream.schemas.violation import Violation
 from support.harness import read_log
@@ -156,7 +157,8 @@ def with_entry(record: ExpectedRecord, **fields: object) -> ExpectedRecord:
 def violations_of(pipeline: Pipeline) -> list[Violation]:
     """Return what stands on audit.violations."""
     records = read_log(pipeline.connection, pipeline.topics.violations, 1)[0]
-    return [Violation.decode(record.value or b"") for record in records]
+    values = (record.value or b"" for record in records)
+    return [Violation.decode(value) for value in values if value[2:10] == schema_fingerprint("Violation")]
 
 
 def wait_for_violations(pipeline: Pipeline, count: int) -> list[tuple[str, str, int | None]]:
