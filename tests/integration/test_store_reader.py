@@ -95,6 +95,9 @@ def filled(database_url: str) -> Iterator[Filled]:
     log += chains.record("acme", encode_event(_event(2)), event_id="ev-2", kind=Kind.CONFLICT, ref=3)
     log += chains.record("acme", b"(as ev-2)", event_id="ev-2", kind=Kind.DUPLICATE, ref=3)
     log += chains.events(3, 9)
+    again = encode_event(_event(0, tenant="tenant-1", id="ev-r"))
+    for _ in range(3):
+        log += chains.record("tenant-1", again, event_id="ev-r")
     with migrated(database_url) as store:
         feeder = Feeder(store.login("sealstream_writer"))
         feeder.claim()
@@ -168,6 +171,12 @@ def test_every_record_of_an_event_is_shown(filled: Filled) -> None:
     assert (original.kind, conflict.kind, duplicate.kind) == (Kind.EVENT, Kind.CONFLICT, Kind.DUPLICATE)
     assert (original.ref, conflict.ref, duplicate.ref) == (None, 3, 3)
     assert (conflict.repeat_of, duplicate.repeat_of, duplicate.payload) == (None, None, None)
+
+
+def test_every_repeat_names_the_first_record(filled: Filled) -> None:
+    """However often an event came again, what it repeats is its first record."""
+    found = filled.ask("get_event_proof", "tenant-1", "ev-r")
+    assert [(proof.seq, proof.repeat_of) for proof in found] == [(4, None), (5, 4), (6, 4)]
 
 
 def test_records_of_an_event_are_bounded_and_say_so(filled: Filled) -> None:
@@ -257,7 +266,7 @@ def test_a_found_event_has_every_field(filled: Filled) -> None:
 def test_a_reader_finds_its_tenants_and_their_events(filled: Filled) -> None:
     """A login sees the chains that it may read, with their ends, and looks an id up in these alone."""
     heads = filled.ask("tenants")
-    assert [(head.tenant, head.seq) for head in heads] == [("acme", 15), ("tenant-1", 3)]
+    assert [(head.tenant, head.seq) for head in heads] == [("acme", 15), ("tenant-1", 6)]
     assert heads[0].hash == entry_hash(filled.log[15].entry)
     assert [head.tenant for head in filled.ask("tenants", after="acme")] == ["tenant-1"]
     assert filled.ask("tenants_of_event", "ev-1") == ("acme",)

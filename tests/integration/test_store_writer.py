@@ -154,6 +154,18 @@ def test_a_batch_that_comes_again_is_not_doubled(store: TestStore, feeder: Feede
     assert not feeder.writer.write(feeder.batch(third)).compared
 
 
+def test_batches_behind_a_position_that_was_set_back_meet_their_own_rows(store: TestStore, feeder: Feeder) -> None:
+    """Also where a batch goes on without a break, COPY stops at a row that is there, and the batch is compared."""
+    log = _all_kinds(Chains())
+    feeder.feed_log(log)
+    before = store.contents()
+    _set_back(store, feeder, 1000)
+    results = [feeder.feed_log(log[:end]) for end in (4, 9, 15, len(log))]
+
+    assert all(written.compared and not written.added and not written.violations for written in results)
+    assert store.contents() == before
+
+
 def _set_back(store: TestStore, feeder: Feeder, number: int) -> None:
     """Set all positions back by so many offsets, as an operator might after a restore, and claim them anew."""
     store.tamper("UPDATE sealstream.positions SET next_offset = greatest(0, next_offset - %s)", number)
@@ -179,6 +191,9 @@ def test_the_slow_path_ends_where_the_fast_one_does(store: TestStore, data: st.D
             back = data.draw(st.integers(0, 10))
             if back:
                 _set_back(store, feeder, back)
+        # The first of these batches goes on where no chain ended; the others follow it and meet rows that are there.
+        for end in range(1, len(log), data.draw(st.integers(1, 7))):
+            feeder.feed_log(log[:end])
         feeder.feed_log(log)
         assert store.contents() == expected
         assert feeder.reported == []

@@ -39,6 +39,17 @@ def test_any_record_left_out_is_noticed() -> None:
         assert not follow({}, records[:missing] + records[missing + 1 :])[1]
 
 
+def test_an_entry_of_another_history_is_noticed() -> None:
+    """An entry in the right place that was chained to another one does not pass as the next one."""
+    chains = Chains()
+    chain = _records([record for n in range(2) for record in chains.event("acme", f"ev-{n}")])
+    other = _records(Chains().event("acme", "ev-other"))
+
+    assert other[0].hash == chain[0].hash
+    assert follow({}, [*other, chain[2]])[1] is False
+    assert follow({}, [*other[:1], *chain[1:]])[1] is True
+
+
 def test_each_break_has_its_own_name() -> None:
     """What is missing is a gap, what comes late is reordered, what does not follow is edited."""
     chains = Chains()

@@ -70,7 +70,7 @@ def test_a_record_without_one_sound_seal_stops_the_sink(headers: list[tuple[str,
         _read(_sealed(), headers=headers)
 
 
-@pytest.mark.parametrize("value", [None, b"", b"another value"])
+@pytest.mark.parametrize("value", [None, b"", b"another value", bytes(len(_sealed().value))])
 def test_a_value_that_the_entry_does_not_commit_to_stops_the_sink(value: bytes | None) -> None:
     """What is stored as a payload is always what its entry commits to."""
     with pytest.raises(SealInvalid, match="value"):
