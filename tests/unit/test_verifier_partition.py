@@ -285,6 +285,18 @@ def test_a_processor_that_leaves_records_out_is_one_violation(batch: int) -> Non
     assert [(v.type, v.seq, v.offset) for v in outcome.violations] == [(ViolationType.GAP, 6, 10)]
 
 
+def test_a_record_that_was_left_out_is_repeated_by_none() -> None:
+    """What never entered the chain cannot be repeated: the same event sent again is a first one, and no violation."""
+    source = _source(40)
+    source[20] = source[20]._replace(value=source[10].value)
+    log = chained(model_chain([r for r in source if r.offset != 10]))
+
+    _, outcome = verify_log(source, log)
+
+    assert [(v.type, v.seq, v.offset) for v in outcome.violations] == [(ViolationType.GAP, 6, 10)]
+    assert outcome.kinds[Kind.DUPLICATE] == 0
+
+
 def test_a_tenant_left_out_from_its_beginning_is_found() -> None:
     """Genesis and first entry missing is a gap at seq 0, whether they were removed or never written."""
     source = _source(40)

@@ -199,21 +199,21 @@ class PartitionVerifier:
         if claim is not None and claim.offset > at and self._is_credible(claim):
             return True
         # Its offset may be what was forged, or its whole entry: then its payload tells what it stands for.
-        names, digests = {record.key}, {payload_digest(record.value or b"")}
+        digests = {payload_digest(record.value or b"")}
         if claim is not None:
-            names.add(claim.tenant.encode())
             digests.add(claim.payload)
         if demand.verdict.digest in digests:
             return False
         upcoming = islice(self._source.upcoming(), LOOKAHEAD_RECORDS)
-        return any(r.value and r.key in names and payload_digest(r.value) in digests for r in upcoming)
+        return any(source.value and payload_digest(source.value) in digests for source in upcoming)
 
     def _is_credible(self, claim: Entry) -> bool:
         """Return whether the source has the record that an entry says it stands for."""
         source = self._source.find(claim.offset)
-        if source is None or claim.tenant.encode() not in (source.key, self.rules.partition_chain):
+        if source is None:
             return False
-        same_time = self.rules.is_here(claim) and claim.received == (source.received or 0)
+        is_chain = claim.tenant.encode() in (source.key, self.rules.partition_chain)
+        same_time = is_chain and self.rules.is_here(claim) and claim.received == (source.received or 0)
         return same_time or claim.payload == payload_digest(source.value or b"")
 
     def _missing(self, demand: Demand, *, late: bool, outcome: Outcome) -> None:
