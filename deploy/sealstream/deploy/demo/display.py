@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
@@ -27,7 +28,7 @@ _WHAT: Final = {
     "stored": "sink → PostgreSQL",
     "verified": "verifier → audit.verified",
 }
-_REFRESH_PER_SECOND: Final = 8
+_REFRESH_SECONDS: Final = 0.125
 _PLAIN_SECONDS: Final = 2.0
 _PLAIN_WIDTH: Final = 120
 _BAR_WIDTH: Final = 24
@@ -55,7 +56,7 @@ class Display(ABC):
 
     def say(self, text: str = "") -> None:
         """Print lines that stay."""
-        self.console.print(Text(printable(text)), highlight=False, soft_wrap=True)
+        self._print(Text(printable(text)), soft_wrap=True)
 
     def finding(self, *lines: str, good: bool) -> None:
         """Print what was found, below the step that found it.
@@ -65,9 +66,9 @@ class Display(ABC):
             good: Whether that is what had to be found.
         """
         first, *more = (printable(line) for line in lines if line)
-        self.console.print(Padding(Text(first, style="bold" if good else "bold red"), _INDENT, expand=False))
+        self._print(Padding(Text(first, style="bold" if good else "bold red"), _INDENT, expand=False))
         for line in more:
-            self.console.print(Padding(Text(line), _INDENT, expand=False))
+            self._print(Padding(Text(line), _INDENT, expand=False))
 
     @contextmanager
     def step(self, title: str, done: str) -> Generator[None]:
@@ -81,6 +82,10 @@ class Display(ABC):
         self._begin(title)
         yield
         self._end(done, time.monotonic() - start)
+
+    def _print(self, line: RenderableType, *, soft_wrap: bool = False) -> None:
+        """Print what stays."""
+        self.console.print(line, highlight=False, soft_wrap=soft_wrap)
 
     @abstractmethod
     def detail(self, text: str) -> None:
@@ -111,18 +116,23 @@ class LiveDisplay(Display):
         self._detail = ""
         self._table: RenderableType | None = None
         self._spinner = Spinner("dots", style="cyan")
-        self._live = Live(
-            get_renderable=self._draw, console=console, transient=True, refresh_per_second=_REFRESH_PER_SECOND
-        )
+        # rich counts the lines that it has drawn, and loses count when two threads draw at once: here only one may.
+        self._live = Live(get_renderable=self._draw, console=console, transient=True, auto_refresh=False)
+        self._drawing = threading.RLock()
+        self._ended = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="display", daemon=True)
 
     def __enter__(self) -> Self:
         self._live.start()
+        self._ticker.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         del kind, error, traceback
+        self._ended.set()
+        self._ticker.join()
         self._title = ""
         self._live.stop()
 
@@ -151,8 +161,18 @@ class LiveDisplay(Display):
 
     def _end(self, done: str, seconds: float) -> None:
         self._title, self._table = "", None
-        line = Text.assemble((" ✔ ", "green"), done, (f"  {seconds:.1f} s", "dim"))
-        self.console.print(line, highlight=False)
+        self._print(Text.assemble((" ✔ ", "green"), done, (f"  {seconds:.1f} s", "dim")))
+
+    def _print(self, line: RenderableType, *, soft_wrap: bool = False) -> None:
+        with self._drawing:
+            super()._print(line, soft_wrap=soft_wrap)
+            self._live.refresh()
+
+    def _tick(self) -> None:
+        """Draw again and again: the spinner turns, and the counts move."""
+        while not self._ended.wait(_REFRESH_SECONDS):
+            with self._drawing:
+                self._live.refresh()
 
     def _draw(self) -> RenderableType:
         if not self._title:
@@ -196,7 +216,7 @@ class PlainDisplay(Display):
 
     def _line(self, text: str) -> None:
         seconds = time.monotonic() - self._start
-        self.console.print(Text(f"[{seconds:6.1f} s] {printable(text)}"), highlight=False, soft_wrap=True)
+        self._print(Text(f"[{seconds:6.1f} s] {printable(text)}"), soft_wrap=True)
 
 
 def make_console(*, stderr: bool) -> Console:
