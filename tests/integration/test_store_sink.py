@@ -286,6 +286,19 @@ def test_a_sink_whose_partitions_another_writer_took_stops(bench: Bench) -> None
     bench.check()
 
 
+def test_two_workers_under_one_name_do_not_both_run(bench: Bench) -> None:
+    """A worker id belongs to one process: the one that the group gives up ends and says why, the other one stores."""
+    bench.publish(bench.chains.events(3, 30))
+    first = bench.start(worker_id="same")
+    bench.wait_stored(first)
+    second = bench.start(worker_id="same")
+    assert first.wait(timeout_seconds=30) == 1
+    assert _logged(first, "stopped")["error"] == "WriterConflict"
+    bench.publish(bench.chains.events(3, 30))
+    bench.wait_stored(second)
+    bench.check()
+
+
 def test_workers_share_the_partitions_and_take_over_from_each_other(bench: Bench) -> None:
     """Two sinks store half of the partitions each; when one is killed, the other one stores all of them."""
     first = bench.start()
@@ -431,7 +444,10 @@ def test_outages_are_waited_for(own_stack: Callable[..., LocalStack], tmp_path: 
         bench.publish(bench.chains.events(5, 100))
         bench.wait_stored(worker)
         _wait_ready(worker, ready=True, words="storing")
-        assert worker.terminate() == 0
+
+        stack.kafka_kill()
+        _wait_ready(worker, ready=False, words="Kafka")
+        assert worker.terminate(timeout_seconds=10) == 0
         bench.check()
     finally:
         pipeline.close()

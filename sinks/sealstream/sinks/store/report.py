@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
@@ -15,6 +16,7 @@ from sealstream.worker.logs import logger
 
 DELIVERY_SECONDS: Final = 6.0
 _LOGGED_MAX: Final = 20
+_LIBRARY: Final = logging.getLogger("librdkafka")
 
 
 class ViolationReporter:
@@ -77,7 +79,7 @@ class ViolationReporter:
 
     def _open(self) -> Producer:
         if self._producer is None:
-            self._producer = Producer(cast("dict[str, Any]", self._config))
+            self._producer = Producer(cast("dict[str, Any]", self._config | {"logger": _LIBRARY}))
         return self._producer
 
     def _unreachable(self, why: str) -> Unreachable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final, cast
@@ -18,6 +19,8 @@ _SLICE_MAX: Final = 2_000
 _RECORD_BYTES: Final = 512  # a first guess; the next slice goes by what the last one was like
 _QUEUE_KBYTES_MAX: Final = 65_536
 _POLL_INTERVAL_MAX_MS: Final = 300_000
+
+_LIBRARY: Final = logging.getLogger("librdkafka")
 
 _GONE: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 _DENIED: Final = frozenset(
@@ -53,6 +56,7 @@ class ChainedSource:
         self._ends: dict[int, int] = {}
         self._record_bytes = _RECORD_BYTES
         self._trouble = ""
+        self._fatal: KafkaError | None = None
         config: ClientConfig = consumer_config(connection, client_id=f"sealstream-sink-{worker_id}", group=group)
         config |= {
             "group.instance.id": f"{group}-{worker_id}",
@@ -63,7 +67,7 @@ class ChainedSource:
             # The end of a partition tells how far its log was passed, also where its last offsets are no records.
             "enable.partition.eof": True,
         }
-        self._consumer = Consumer(cast("dict[str, Any]", config | {"error_cb": self._on_error}))
+        self._consumer = Consumer(cast("dict[str, Any]", config | {"error_cb": self._on_error, "logger": _LIBRARY}))
         self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     @property
@@ -101,6 +105,7 @@ class ChainedSource:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             message = self._consumer.poll(min(left, POLL_SECONDS))
+            self._refuse(None)
             if message is not None and message.error() is not None:
                 self._check(message, tolerant=True)
 
@@ -119,6 +124,7 @@ class ChainedSource:
             Unreachable: The topic does not exist.
         """
         first = self._consumer.poll(POLL_SECONDS)
+        self._refuse(None)
         if first is None:
             return []
         found = self._sound([first])
@@ -211,21 +217,23 @@ class ChainedSource:
             raise Unreachable(f"the topic {self.topic} does not exist", hint="run sealstream topics create")
         self._on_error(error)
 
-    @staticmethod
-    def _refuse(error: KafkaError) -> None:
+    def _refuse(self, error: KafkaError | None) -> None:
         """Stop for an error that the client does not recover from.
 
         Raises:
-            WriterConflict: It is one.
+            WriterConflict: This is one, or there was one.
         """
-        if error.fatal():
+        fatal = error if error is not None and error.fatal() else self._fatal
+        if fatal is not None:
             raise WriterConflict(
-                f"the group refuses this worker: {error.str()}",
+                f"the group refuses this worker: {fatal.str()}",
                 hint="does another one run under the same SEALSTREAM_WORKER_ID?",
             )
 
     def _on_error(self, error: KafkaError) -> None:
         self._trouble = error.str()
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self._fatal = error  # reported here alone, while the client goes on fetching without being in the group
         logger().warning("kafka client", error=error.name(), detail=error.str())
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
