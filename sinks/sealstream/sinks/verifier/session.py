@@ -10,31 +10,21 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from sealstream.kafka.admin import TopicAdmin
-from sealstream.schemas.errors import ConfigError, InstanceDiffers, Unreachable
+from sealstream.schemas.errors import InstanceDiffers, Unreachable
+from sealstream.sinks.verifier.assigned import Assigned, Restorer
 from sealstream.sinks.verifier.clients import member, member_name
+from sealstream.sinks.verifier.counting import count
 from sealstream.sinks.verifier.loading import Loader, chained_record
 from sealstream.sinks.verifier.output import Change, Output
-from sealstream.sinks.verifier.partition import PartitionVerifier
 from sealstream.sinks.verifier.records import ChainedRecord, Outcome
 from sealstream.sinks.verifier.resolutions import Resolutions
-from sealstream.sinks.verifier.restoring import Log, begin_or_go, is_short, log_damage
-from sealstream.sinks.verifier.rules import Rules
-from sealstream.sinks.verifier.source import (
-    ASK_SECONDS,
-    Interrupted,
-    LogCut,
-    SourcePartition,
-    SourceReader,
-    is_passing,
-)
-from sealstream.sinks.verifier.state import Position, StateReader
+from sealstream.sinks.verifier.source import Interrupted, LogCut, SourceReader, is_passing
 from sealstream.worker import metrics
 from sealstream.worker.logs import logger
 from sealstream.worker.settings import Settings
@@ -56,39 +46,6 @@ class _Revoked(Exception):
     """The group took the partitions away while a batch was checked; the batch is its next owner's."""
 
 
-@dataclass(slots=True)
-class Assigned:
-    """A partition that this worker verifies.
-
-    Arguments:
-        verifier: Its checks.
-        source: Its source.
-        position: How far it is verified, as committed.
-        found: What was found while it was loaded, to be written with the next transaction.
-        end: Where audit.chained ended when its end was reached last; -1 if that has not been since.
-        idle_since: When its last record came, on the monotonic clock.
-    """
-
-    verifier: PartitionVerifier
-    source: SourcePartition
-    position: Position
-    found: Outcome
-    end: int = -1
-    idle_since: float = field(default_factory=time.monotonic)
-
-    def position_now(self) -> Position:
-        """Return how far it is verified, with what no reader sees behind the last record, such as markers.
-
-        Without that, a log that has expired to its end would look as if it had lost something.
-        """
-        chained, source = self.verifier.chained_position, self.verifier.source_position
-        if self.end >= chained:
-            chained = self.end
-            if not self.verifier.is_waiting:
-                source = max(source, self.source.drained_to() or 0)
-        return replace(self.position, chained=chained, source=source, delayed=tuple(self.verifier.delayed))
-
-
 class Session:
     """One session.
 
@@ -105,7 +62,6 @@ class Session:
         self._stopping = stopping
         self._report = report
         self._topics = settings.topics()
-        self._genesis = settings.genesis()
         self._connection = settings.connection()
         self._output = Output(settings, stopping=stopping)
         self._closing = ExitStack()
@@ -123,9 +79,8 @@ class Session:
         """Connect, take over from whoever ran under this name before, and join the group.
 
         Raises:
-            ConfigError: A topic does not exist.
             InstanceDiffers: A topic has another number of partitions than this worker is set up for.
-            Unreachable, TransactionError: Kafka does not answer.
+            Unreachable, TransactionError: Kafka does not answer, or a topic is not there yet.
         """
         settings, stopping = self._settings, self._stopping
         name, wait_seconds = member_name(settings), settings.request_timeout_seconds
@@ -285,7 +240,7 @@ class Session:
         metrics.VERIFIER_TRANSACTION_SECONDS.observe(time.monotonic() - began)
         for change in changes:
             self._assigned[change.partition].position = change.position
-        _count(changes)
+        count(changes)
         if time.monotonic() >= self._measure_due or any(change.outcome.violations for change in changes):
             self._measure()
 
@@ -332,70 +287,25 @@ class Session:
     def _load(self, numbers: list[int]) -> None:
         """Bring the partitions' verifiers to where they were committed, and read on from there."""
         self._report(False, f"loading {len(numbers)} partitions")
-        states = {number: self._loader.state(number, partial(self._committed, number)) for number in numbers}
-        positions = {number: self._judge(number, state) for number, state in states.items()}
-        going = {number: position for number, position in positions.items() if position is not None}
-        sources = self._source.assign({number: position.source for number, position in going.items()})
-        for number, position in going.items():
-            self._assigned[number] = self._restore(number, position, states[number], sources[number])
-        self._standing = set(numbers) - going.keys()
-        self._to_load = None
-        self._consumer.assign([TopicPartition(self._topics.chained, n, p.chained) for n, p in going.items()])
-        logger().info("partitions loaded", partitions=sorted(going), standing_still=sorted(self._standing))
-        self._report(True, f"verifying {len(going)} partitions")
-
-    def _judge(self, number: int, state: StateReader) -> Position | None:
-        """Return where to go on with a partition; ``None`` if a violation stops it as a whole.
-
-        Raises:
-            UnsafeState: It cannot be gone on with.
-        """
-        position = state.position
-        if position is not None and position.stopped:
-            return None
-        deadline = time.monotonic() + self._settings.request_timeout_seconds / 3
-        while True:
-            chained, source = (self._log(topic, number) for topic in (self._topics.chained, self._topics.events))
-            if not is_short(position, chained, source) or time.monotonic() >= deadline:
-                break
-            if self._stopping():
-                raise Interrupted
-            time.sleep(POLL_SECONDS)
-        damage = log_damage(number, position, chained, source, self._genesis)
-        if damage is None or position is None:
-            return begin_or_go(number, position, chained, source, self._genesis)
-        outcome = Outcome(violations=[damage])
-        change = Change(number, outcome, replace(position, stopped=(damage.id,)))
-        self._output.commit([change], self._consumer)
-        _count([change])
-        return None
-
-    def _restore(self, number: int, position: Position, state: StateReader, source: SourcePartition) -> Assigned:
-        rules = Rules(self._genesis, position.source_topic_id, number)
-        verifier = PartitionVerifier(
-            rules,
-            source,
-            chains=state.chains,
-            chained_position=position.chained,
-            source_position=position.source,
-            delayed=position.delayed,
+        restorer = Restorer(
+            self._settings,
+            self._consumer,
+            self._loader,
+            self._source,
+            self._resolutions,
+            topic_ids=self._topic_ids,
+            stopping=self._stopping,
         )
-        found = Outcome()
-        for finding in self._loader.tail(number, rules, position, state.chains):
-            verifier.report(finding, state.chains[finding.tenant.encode()], found)
-        self._resolutions.poll()
-        found.touched |= {n: c for n, c in state.chains.items() if self._resolutions.apply(c)}
-        return Assigned(verifier, source, position, found)
-
-    def _log(self, topic: str, number: int) -> Log:
-        return Log(topic, self._topic_ids[topic], *self._loader.bounds(topic, number))
-
-    def _committed(self, number: int) -> int | None:
-        try:
-            found = self._consumer.committed([TopicPartition(self._topics.chained, number)], timeout=ASK_SECONDS)
-        except KafkaException as exception:
-            raise Unreachable(f"the group's offsets cannot be read: {exception.args[0].str()}") from exception
-        return found[0].offset if found[0].offset >= 0 else None
+        self._assigned = restorer.restore(numbers)
+        if restorer.damaged:
+            self._output.commit(restorer.damaged, self._consumer)
+            count(restorer.damaged)
+        self._standing = set(numbers) - self._assigned.keys()
+        self._to_load = None
+        places = [TopicPartition(self._topics.chained, n, a.position.chained) for n, a in self._assigned.items()]
+        self._consumer.assign(places)
+        logger().info("partitions loaded", partitions=sorted(self._assigned), standing_still=sorted(self._standing))
+        self._report(True, f"verifying {len(self._assigned)} partitions")
 
     def _check_topics(self) -> None:
         """Compare the topics with what this worker is set up for, and with what they were when it began."""
@@ -407,7 +317,7 @@ class Session:
         states = self._admin.describe(counts)
         for name, partitions in counts.items():
             if name not in states:
-                raise ConfigError(f"the topic {name} does not exist", hint="sealstream topics create")
+                raise Unreachable(f"the topic {name} does not exist", hint="sealstream topics create")
             if states[name].partitions != partitions:
                 raise InstanceDiffers(
                     f"{name} has {states[name].partitions} partitions, and this worker is set up for {partitions}",
@@ -417,24 +327,3 @@ class Session:
         if self._topic_ids and ids != self._topic_ids:
             raise Unreachable("a topic was deleted and made anew", hint="it is compared with what was verified")
         self._topic_ids = ids
-
-
-def _count(changes: list[Change]) -> None:
-    """Add what was committed to the metrics and to the log."""
-    metrics.VERIFIER_BATCH_RECORDS.observe(sum(change.outcome.records for change in changes))
-    for change in changes:
-        for kind, number in change.outcome.kinds.items():
-            metrics.VERIFIER_ENTRIES.labels(kind.name.lower()).inc(number)
-        for violation in change.outcome.violations:
-            metrics.VERIFIER_VIOLATIONS.labels(violation.type.value).inc()
-            logger().error(
-                "violation",
-                tenant=violation.tenant,
-                seq=violation.seq,
-                partition=violation.partition,
-                offset=violation.offset,
-                type=violation.type.value,
-                severity=violation.severity.value,
-                id=violation.id,
-                message=violation.message,
-            )
