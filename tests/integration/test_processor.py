@@ -133,7 +133,8 @@ def test_a_header_whose_name_is_no_text_does_no_harm(
 
     # confluent-kafka would refuse to send it; aiokafka's records in pure Python encode what they are given.
     for module in (message_accumulator, aiokafka_producer):
-        monkeypatch.setattr(module, "DefaultRecordBatchBuilder", default_records._DefaultRecordBatchBuilderPy)
+        builder = default_records._DefaultRecordBatchBuilderPy  # pyright: ignore[reportPrivateUsage]
+        monkeypatch.setattr(module, "DefaultRecordBatchBuilder", builder)
     asyncio.run(publish_with_aiokafka(pipeline, [(NotText("x"), b"1"), ("traceparent", b"nonsense")]))
     pipeline.start("processor")
     publish(pipeline, RawRecord(b"acme", event_value("acme", "after")))

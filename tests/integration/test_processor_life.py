@@ -81,7 +81,8 @@ def test_the_metrics_tell_what_was_done(make_pipeline: MakePipeline) -> None:
     wait_for(
         lambda: all(line in worker.get("/metrics")[1] for line in expected), timeout_seconds=15, what=str(expected)
     )
-    with urlopen(f"http://127.0.0.1:{worker._web_port()}/metrics", timeout=5) as answer:
+    [listening] = [event for event in worker.events() if event["event"] == "web listening"]
+    with urlopen(f"http://127.0.0.1:{listening['port']}/metrics", timeout=5) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     body = worker.get("/metrics")[1]
     assert "sealstream_processor_transaction_seconds_count" in body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -285,3 +286,25 @@ def test_offsets_that_are_no_records_are_passed_over() -> None:
 
     assert log.offsets[0][0] == 11
     assert (state.position, state.last_offset) == (11, 5)
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_call_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch, stopping: bool) -> None:
+    """If librdkafka does not come back from sending offsets, the producer is given up, at a stop at once."""
+    monkeypatch.setattr("sealstream.processors.cycle.HANG_SECONDS", 0.2)
+    comes_back = threading.Event()
+
+    class HangingLog(MemoryLog):
+        def send_offsets_to_transaction(self, places: list[TopicPartition], membership: object, seconds: float) -> None:
+            super().send_offsets_to_transaction(places, membership, seconds)
+            comes_back.wait(10)
+
+    log = HangingLog()
+    states = {0: log.restore(0, RULES)}
+    cycle = log.cycle(RULES, stopping=lambda: stopping and "send_offsets" in log.calls)
+    with pytest.raises(StopRequested if stopping else ProducerFatal) as caught:
+        cycle.run(make_batch(states, RECORDS), states)
+    comes_back.set()
+
+    assert stopping or cast("ProducerFatal", caught.value).is_connectivity
+    assert log.calls[-1] == "send_offsets"

@@ -46,6 +46,13 @@ class ProcessorWorker(Worker):
         super().__init__(app, *services, **options)
         self.spinner = None
 
+    def _install_signal_handlers_unix(self) -> None:
+        """Listen to SIGINT and SIGTERM only: mode's SIGUSR1 prints payloads in local variables, its SIGUSR2 waits in a
+        debugger.
+        """
+        for number, handler in ((signal.SIGINT, self._on_sigint), (signal.SIGTERM, self._on_sigterm)):
+            self.loop.add_signal_handler(number, handler)
+
     def execute_from_commandline(self) -> NoReturn:
         """Run until the worker is stopped, and end the process.
 

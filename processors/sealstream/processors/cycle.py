@@ -21,11 +21,15 @@ from sealstream.processors.batch import Batch
 from sealstream.processors.chaining import Chained, PartitionState, Rules, chain
 from sealstream.processors.deadletter import Headers, headers_of, key_of, value_of
 from sealstream.processors.heads import PartitionHead, chain_key, pack_link, partition_key
+from sealstream.processors.patience import call_within
 from sealstream.schemas.entry import Kind
 from sealstream.schemas.errors import SealstreamError
 
 CALL_SECONDS: Final = 1.0
 """How long one call of librdkafka may block, so that a stop is noticed in between."""
+
+HANG_SECONDS: Final = 5.0
+"""After this a call that should have come back after :data:`CALL_SECONDS` hangs for good."""
 
 
 class StopRequested(SealstreamError):
@@ -173,10 +177,14 @@ class Cycle:
             for partition in chained
         ]
         membership = self._consumer.consumer_group_metadata()
-        self._call(
-            "send_offsets",
-            lambda: self._producer.send_offsets_to_transaction(positions, membership, CALL_SECONDS),
-        )
+        call = partial(self._producer.send_offsets_to_transaction, positions, membership, CALL_SECONDS)
+        try:
+            self._call("send_offsets", lambda: call_within(call, timeout_seconds=HANG_SECONDS, give_up=self._stopping))
+        except TimeoutError as error:
+            if self._stopping():
+                raise StopRequested("stopped in the transaction's step send_offsets") from error
+            # The producer is left to the call that hangs; a new one's start aborts its transaction and fences it.
+            raise ProducerFatal("send_offsets", KafkaError(KafkaError._TIMED_OUT)) from error
 
     def _call(self, step: str, call: Callable[[], object]) -> None:
         """Make one call of the transaction under the policy of librdkafka's errors, until the timeout or a stop."""

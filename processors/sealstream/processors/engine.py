@@ -18,7 +18,7 @@ from sealstream.processors.batch import Batch
 from sealstream.processors.chaining import PartitionState, PositionDiffers
 from sealstream.processors.clients import Clients, Identity
 from sealstream.processors.cycle import Cycle, Outcome
-from sealstream.processors.failures import classify, fenced, is_fenced
+from sealstream.processors.failures import Replaced, classify, fenced, is_fenced
 from sealstream.processors.instance import Instance
 from sealstream.processors.restore import REQUEST_SECONDS, Restorer
 from sealstream.processors.source import POLL_SECONDS, PlaceGone, Source
@@ -32,6 +32,9 @@ BACKOFF_SECONDS_MIN: Final = 0.2
 BACKOFF_SECONDS_MAX: Final = 5.0
 STOP_GRACE_SECONDS: Final = 4.0
 """How long a transaction may go on trying after the worker was told to stop."""
+
+REPLACED_AGAIN_SECONDS: Final = 60.0
+"""A worker whose membership is taken twice within this time has a living namesake."""
 
 Work: TypeAlias = Generator[str, None, None]
 
@@ -81,6 +84,7 @@ class Engine:
         self._failed: tuple[int, dict[int, int]] | None = None
         self._backoff_seconds = BACKOFF_SECONDS_MIN
         self._resume_at = 0.0
+        self._replaced_at = -REPLACED_AGAIN_SECONDS
         self._stop_at: float | None = None
 
     def stop(self) -> None:
@@ -108,6 +112,8 @@ class Engine:
             self._reload(error.message, pause_seconds=self._backoff_seconds)
         except Unreachable as error:
             self._retry(error)
+        except Replaced as error:
+            self._join_again(error)
         except KafkaException as exception:
             meaning = classify(exception.args[0], "talk to Kafka")
             if not isinstance(meaning, Unreachable):
@@ -125,6 +131,10 @@ class Engine:
             SealstreamError: The worker must stop; says why and the way out.
         """
         self._status.step()
+        with self._status.transaction():
+            return self._process(batch)
+
+    def _process(self, batch: Batch) -> Outcome | None:
         if self._cycle is None or batch.generation != self._source.generation:
             return None  # revoked meanwhile: its next owner reads it from the committed offset
         if any(self._states[n].position != start for n, start in batch.starts.items()):
@@ -267,6 +277,21 @@ class Engine:
         else:
             self._reload(error.message)
 
+    def _join_again(self, error: Replaced) -> None:
+        """Join the group as a new member under the same name, unless that was tried a moment ago.
+
+        Raises:
+            WriterConflict: Another worker runs under this one's name.
+        """
+        now = time.monotonic()
+        if now < self._replaced_at + REPLACED_AGAIN_SECONDS:
+            raise fenced(error.message) from error
+        self._replaced_at = now
+        logger().warning("joining the group again", reason=error.message)
+        self._source.renew()
+        self._again(self._backoff_seconds)
+        self._status.waiting = "a new membership in the group"
+
     def _overdue(self) -> bool:
         """Return whether the transaction took so long that its coordinator may have aborted it."""
         opened_at = self._cycle.opened_at if self._cycle is not None else 0.0
@@ -287,6 +312,9 @@ class Engine:
 
     def _again(self, pause_seconds: float) -> None:
         self._states, self._kept, self._cycle = {}, {}, None
+        if self._reader is not None:  # it may hold on to a broker that is gone
+            self._reader.close()
+            self._reader = None
         self._resume_at = time.monotonic() + pause_seconds
         self._status.on_positions({})
         if self._source.owned:

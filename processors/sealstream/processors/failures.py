@@ -56,6 +56,14 @@ _PASSING_CODES: Final = CONNECTIVITY_CODES | {
 }
 
 
+class Replaced(SealstreamError):
+    """The group gave this worker's static membership to another member of the same name.
+
+    That is another worker, or this one itself: if a broker dies after it has taken a join in and before it answers, the
+    member that joined does not know itself under its new id.
+    """
+
+
 def is_fenced(error: KafkaError) -> bool:
     """Return whether another worker has taken this one's place."""
     return error.code() in _FENCED_CODES
@@ -69,11 +77,12 @@ def classify(error: KafkaError, doing: str) -> SealstreamError:
         doing: What was being done, as ``read audit.heads``.
 
     Returns:
-        :class:`Unreachable` for what passes by waiting; anything else needs a person, and ends the worker.
+        :class:`Unreachable` for what passes by waiting, :class:`Replaced` for what may be mended by joining again;
+        anything else needs a person, and ends the worker.
     """
     code, text = error.code(), f"could not {doing}: {error.name()}: {error.str()}"
     if code in _FENCED_CODES:
-        return fenced(text)
+        return Replaced(text)
     if code in _REFUSED_CODES:
         return ConfigError(text, hint="give this worker's principal the right; the processor's README lists them")
     if code in _LOGIN_CODES:

@@ -57,7 +57,9 @@ class Source:
         bytes_max: int,
         age_seconds: float,
     ) -> None:
+        self._clients = clients
         self._topic = topic
+        self._status = status
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._records_max = records_max
@@ -78,6 +80,13 @@ class Source:
                 [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
             )
             self.joined = True
+
+    def renew(self) -> None:
+        """Put a new consumer in the place of one that is at its end; it must join again."""
+        self.consumer.close()
+        self.consumer = self._clients.consumer(on_statistics=self._status.on_statistics)
+        self.generation += 1
+        self.joined, self.owned, self._taken, self._ends = False, [], {}, {}
 
     def close(self) -> None:
         """Leave. A static member keeps its partitions until its session ends or it is back."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from sealstream.schemas.entry import Kind
 from sealstream.worker import metrics
 
 STUCK_SECONDS: Final = 60.0
+SLOW_SECONDS: Final = 3.0
 _BY_KIND: Final = tuple(metrics.PROCESSOR_ENTRIES.labels(kind.name.lower()) for kind in Kind)
 
 
@@ -26,6 +28,7 @@ class Status:
         connected: Whether a broker is connected.
         stepped_at: When the log's thread last began a step (monotonic seconds).
         positions: By partition, the committed position.
+        transaction_since: When the open transaction was begun (monotonic seconds), if one is open.
     """
 
     topic: str
@@ -33,6 +36,16 @@ class Status:
     connected: bool = False
     stepped_at: float = field(default_factory=time.monotonic)
     positions: Mapping[int, int] = field(default_factory=dict[int, int])
+    transaction_since: float | None = None
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """Note that a transaction is open for as long as the context is."""
+        self.transaction_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.transaction_since = None
 
     def step(self) -> None:
         """Note that the log's thread is alive."""
@@ -48,6 +61,9 @@ class Status:
             return False, f"waiting for {self.waiting}"
         if not self.connected:
             return False, "waiting for Kafka: no broker is connected"
+        since = self.transaction_since
+        if since is not None and time.monotonic() - since > SLOW_SECONDS:
+            return False, f"waiting for a transaction that is open for {time.monotonic() - since:.0f} s"
         return True, f"chaining partitions {sorted(self.positions)}"
 
     def on_positions(self, positions: Mapping[int, int]) -> None:
