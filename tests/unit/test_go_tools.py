@@ -6,6 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from support.helm import REPOSITORY
 
 SCRIPT = REPOSITORY / ".ci" / "go-tools"
@@ -31,7 +33,8 @@ def commands_without_go(directory: Path) -> Path:
     directory.mkdir()
     for command in COMMANDS:
         found = shutil.which(command)
-        assert found is not None
+        if found is None:
+            pytest.skip(f"the script is for machines with a POSIX shell's usual commands; {command} is missing here")
         (directory / command).symlink_to(found)
     return directory
 

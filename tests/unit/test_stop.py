@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +34,22 @@ def test_signals_set_the_flag(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
     assert stop.wait(5)
     assert stop.is_set()
+
+
+def test_a_worker_that_hangs_is_ended_all_the_same() -> None:
+    """A worker that does not come to its end after a signal is ended when its time is over, with 0 and one log line."""
+    program = (
+        "import os, signal, threading\n"
+        "from sealstream.worker.logs import configure\n"
+        "from sealstream.worker.stop import StopSignal\n"
+        "configure('sink', format='json')\n"
+        "StopSignal().install(end_within_seconds=0.2)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "threading.Event().wait()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 0
+    assert "ended before everything was closed" in ended.stderr
 
 
 def test_wait_ends_with_the_flag() -> None:

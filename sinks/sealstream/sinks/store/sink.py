@@ -30,7 +30,7 @@ from sealstream.sinks.store.writer import StoreWriter
 from sealstream.worker import logs, metrics
 from sealstream.worker.logs import logger
 from sealstream.worker.settings import Settings, load_settings
-from sealstream.worker.stop import StopSignal
+from sealstream.worker.stop import END_SECONDS, StopSignal
 from sealstream.worker.web import WorkerWeb
 
 ADMIN_TIMEOUT_SECONDS: Final = 4.0
@@ -261,7 +261,7 @@ def run(settings: Settings) -> int:
     """
     logs.configure("sink", level=settings.log_level, format=settings.log_format)
     stop = StopSignal()
-    stop.install()
+    stop.install(end_within_seconds=END_SECONDS)
     try:
         sink = Sink(settings, stop)
         web = WorkerWeb(settings.web_host, settings.web_port, healthy=sink.healthy, ready=sink.ready)

@@ -15,7 +15,7 @@ from sealstream.sinks.verifier.source import Interrupted
 from sealstream.worker import logs
 from sealstream.worker.logs import logger
 from sealstream.worker.settings import Settings
-from sealstream.worker.stop import StopSignal
+from sealstream.worker.stop import END_SECONDS, StopSignal
 from sealstream.worker.web import WorkerWeb
 
 STOPPED: Final = 0
@@ -130,7 +130,7 @@ def run(settings: Settings) -> int:
     """
     logs.configure("verifier", level=settings.log_level, format=settings.log_format)
     stop = StopSignal()
-    stop.install()
+    stop.install(end_within_seconds=END_SECONDS)
     verifier = Verifier(settings, stop)
     web: WorkerWeb | None = None
     try:
