@@ -124,15 +124,15 @@ def test_without_a_terminal_the_demo_tells_its_story_in_plain_lines(tmp_path: Pa
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals, moment: str) -> None:
     """Ctrl-C or SIGTERM at any moment ends servers and workers, and removes the data."""
     environment = demo_environment(tmp_path)
-    temporary = Path(environment["TMPDIR"])
-    with started_demo("--events", "2000", "--rate", "5", environment=environment) as process:
+    temporary, log = Path(environment["TMPDIR"]), tmp_path / "demo.log"
+    with started_demo("--events", "2000", "--rate", "5", environment=environment, log=log) as process:
         wait_for(lambda: any(temporary.glob(f"*/{moment}")), timeout_seconds=60, what=moment)
         assert processes_in(temporary) != [] or moment == "database"
 
         process.send_signal(number)
         code = process.wait(STOP_SECONDS)
 
-    assert code == 128 + number
+    assert code == 128 + number, log.read_text()
     assert_nothing_left(environment)
 
 

@@ -104,6 +104,8 @@ class _Demo:
                 found = self._examine(servers)
             except BaseException:
                 self._display.detail("ending what was started")
+                # A step that a signal called off may fail before the signal's own exception comes: the signal counts.
+                self._interruption.check()
                 raise
             with self._step("ending", "Ending workers and servers", "Workers and servers have ended"):
                 ends.close()
