@@ -182,7 +182,7 @@ def test_a_processor_outlives_its_broker(stack: LocalStack, tmp_path: Path) -> N
     try:
         pipeline.create_topics()
         stack.kafka_stop()
-        worker = pipeline.start("processor")
+        worker = pipeline.start("processor", transaction_timeout_seconds=3)
         wait_ready(worker, ready=False)
         assert worker.get("/healthz")[0] == 200
         stack.kafka_start()
@@ -190,7 +190,7 @@ def test_a_processor_outlives_its_broker(stack: LocalStack, tmp_path: Path) -> N
         load(pipeline, "before", 3_000)
         stack.kafka_kill()
         wait_ready(worker, ready=False)
-        time.sleep(12)  # longer than a transaction's timeout, so that its coordinator gives it up
+        time.sleep(5)  # longer than a transaction's timeout, so that its coordinator gives it up
         assert worker.process.poll() is None, worker.log()[-3000:]
         stack.kafka_start()
         load(pipeline, "after", 500)
