@@ -34,8 +34,12 @@ def test_the_registry_keeps_schemas_and_refuses_incompatible_ones(registry_url: 
 def test_the_registry_listens_on_loopback_only(registry_url: str) -> None:
     """Neither its interface nor its health pages can be reached from another machine."""
     port = urlsplit(registry_url).port
-    listening = [entry for entry in psutil.net_connections(kind="inet") if entry.status == psutil.CONN_LISTEN]
-    (pid,) = {entry.pid for entry in listening if entry.laddr.port == port}
+    listening = [
+        (entry.laddr.ip, entry.laddr.port, entry.pid)
+        for entry in psutil.net_connections(kind="inet")
+        if entry.laddr and entry.status == psutil.CONN_LISTEN
+    ]
+    (server,) = {pid for _, at, pid in listening if at == port}
 
-    addresses = {entry.laddr.ip for entry in listening if entry.pid == pid}
+    addresses = {ip for ip, _, pid in listening if pid == server}
     assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1"}
