@@ -89,6 +89,7 @@ def test_the_metrics_tell_what_was_done(make_pipeline: MakePipeline) -> None:
     assert "sealstream_processor_batch_records_bucket" in body
 
 
+@pytest.mark.slow
 def test_kill_after_kill_loses_nothing_and_doubles_nothing(make_pipeline: MakePipeline) -> None:
     """Killed again and again under load, at whatever moment, a worker's successor goes on with the very next byte."""
     pipeline = make_pipeline(store=False)
@@ -98,12 +99,13 @@ def test_kill_after_kill_loses_nothing_and_doubles_nothing(make_pipeline: MakePi
         for number in range(1_000):
             if stop.is_set():
                 return
-            load(pipeline, f"round-{number}", 500)
+            load(pipeline, f"round-{number}", 200)
+            stop.wait(0.1)
 
     publisher = threading.Thread(target=publish_until_stopped)
     publisher.start()
     try:
-        for _ in range(4):
+        for _ in range(3):
             before = chained_count(pipeline)
             worker = pipeline.start("processor", worker_id="one")
             while chained_count(pipeline) == before:
@@ -132,6 +134,7 @@ def test_sigterm_under_load_ends_in_time(make_pipeline: MakePipeline) -> None:
     assert pipeline.harness().check().kinds == {Kind.GENESIS: 10, Kind.EVENT: 30_000}
 
 
+@pytest.mark.slow
 def test_workers_come_and_go(make_pipeline: MakePipeline) -> None:
     """A second worker takes over some partitions under load, a third finds what the others left; nothing is chained
     twice, whoever owns a partition.
@@ -174,6 +177,7 @@ def stack(own_stack: Callable[..., LocalStack]) -> LocalStack:
     return own_stack(database=False)
 
 
+@pytest.mark.slow
 def test_a_processor_outlives_its_broker(stack: LocalStack, tmp_path: Path) -> None:
     """With Kafka down at its start, and gone again under load, a worker stays, is not ready meanwhile, and goes on by
     itself; told to stop while Kafka is away, it ends within 10 s with 0.

@@ -143,14 +143,14 @@ def test_a_source_that_was_never_complete_is_a_gap(make_pipeline: MakePipeline) 
     assert "--from 0 --to 1" in refusal(pipeline, SourceGap).hint
 
 
+@pytest.mark.slow
 def test_offsets_that_somebody_moved_or_deleted_are_noticed(chained: Pipeline, admin: AdminClient) -> None:
-    """A reset of the group's offsets, back or forward, or their loss, never repeats or skips a record."""
+    """A reset of the group's offsets, or their loss, never repeats or skips a record."""
     group, at = group_of(chained), committed(chained)[0]
-    for by in (-1, 1):
-        time.sleep(SESSION_SECONDS + 1)  # the brokers refuse it while a member's session lasts
-        moved = [TopicPartition(chained.topics.events, 0, at + by)]
-        done(admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, moved)]))
-        assert f"committed offset {at + by}" in refusal(chained, HeadsDiffer).message
+    time.sleep(SESSION_SECONDS + 1)  # the brokers refuse it while a member's session lasts
+    moved = [TopicPartition(chained.topics.events, 0, at - 1)]
+    done(admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, moved)]))
+    assert f"committed offset {at - 1}" in refusal(chained, HeadsDiffer).message
     time.sleep(SESSION_SECONDS + 1)
     done(admin.delete_consumer_groups([group]))
 

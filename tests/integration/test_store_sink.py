@@ -415,6 +415,7 @@ def test_a_stalled_writer_is_replaced_and_cannot_come_back(bench: Bench) -> None
     assert other.process.poll() is None
 
 
+@pytest.mark.slow
 def test_outages_are_waited_for(own_stack: Callable[..., LocalStack], tmp_path: Path) -> None:
     """With PostgreSQL or Kafka away, at start or later, the sink stays up, says so, and goes on by itself."""
     stack = own_stack()

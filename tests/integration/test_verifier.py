@@ -349,6 +349,7 @@ def test_what_was_verified_may_expire(make_pipeline: MakePipeline) -> None:
     assert violations_of(pipeline) == []
 
 
+@pytest.mark.slow
 def test_a_log_cut_on_the_brokers_disk_is_truncated(
     own_stack: Callable[..., LocalStack], tmp_path: Path, on_exit: contextlib.ExitStack
 ) -> None:
