@@ -13,6 +13,7 @@ from urllib.request import urlopen
 import pytest
 
 from sealstream.deploy.stack import LocalStack
+from sealstream.deploy.stack.ports import free_port
 from sealstream.schemas.entry import Kind
 from support.processing import PARTITIONS, chained_count, load, verify_chains, wait_ready
 from support.workers import Pipeline, wait_for
@@ -51,10 +52,11 @@ def test_fausts_command_takes_its_own_web_options(make_pipeline: MakePipeline) -
     pipeline = make_pipeline(store=False)
     given = pipeline.start("processor", command=FAUST, web_port=0)
     port = json.loads(next(line for line in _lines(given) if '"web listening"' in line))["port"]
-    again = pipeline.start("processor", command=[*FAUST, "--web-port", str(port + 1)], worker_id="other")
+    chosen = free_port(taken=frozenset({port}))
+    again = pipeline.start("processor", command=[*FAUST, "--web-port", str(chosen)], worker_id="other")
     wait_ready(again)
 
-    assert json.loads(next(line for line in _lines(again) if '"web listening"' in line))["port"] == port + 1
+    assert json.loads(next(line for line in _lines(again) if '"web listening"' in line))["port"] == chosen
     assert port != 6066
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Generator
 from concurrent.futures import Future
@@ -95,7 +96,7 @@ class Instance:
         places = [TopicPartition(self._topics.events, n) for n in range(self._genesis.partitions)]
         asked = [ConsumerGroupTopicPartitions(self._group, places)]
         # A new client each time: one that saw its broker restart waits for the group's coordinator for ever (2.16).
-        client = AdminClient(self._config)
+        client = AdminClient(self._config, logger=logging.getLogger("sealstream.kafka"))
         future = cast(
             "Future[ConsumerGroupTopicPartitions]",
             client.list_consumer_group_offsets(asked, request_timeout=REQUEST_SECONDS, require_stable=False)[
