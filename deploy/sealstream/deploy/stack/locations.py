@@ -49,8 +49,9 @@ def make_directory(path: Path) -> Path:
 
 def directory_unusable(path: Path, error: OSError) -> StackError:
     """Say that a directory or file of the stack cannot be used, and what to do."""
+    within = f" ({error.filename})" if error.filename and Path(os.fsdecode(error.filename)) != path else ""
     return StackError(
-        f"cannot use {path}: {error.strerror or error}",
+        f"cannot use {path}: {error.strerror or error}{within}",
         hint=f"name a directory that you may write to with --dir or {HOME_VARIABLE}",
     )
 

@@ -127,22 +127,38 @@ def run_tool(
             wait.pause()
     finally:
         if process.poll() is None:
-            _kill_with_children(process)
-        process.wait()
+            _kill_group(process)
     if process.returncode != 0:
         raise StackError(f"{what} failed with exit code {process.returncode}", log_tail=tail(log))
 
 
-def _kill_with_children(process: subprocess.Popen[bytes]) -> None:
-    """Kill a program and what it has started: initdb's children would go on writing to a directory being removed."""
-    with contextlib.suppress(psutil.NoSuchProcess):  # it ended just now
-        family = psutil.Process(process.pid)
-        members = [family, *family.children(recursive=True)]
-        for member in members:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        for member in members:
-            _ended_within(Identity(pid=member.pid, started_seconds=member.create_time()), _KILLED_WAIT_SECONDS)
+def _kill_group(leader: subprocess.Popen[bytes]) -> None:
+    """Kill a program and what it has started: initdb's children would go on writing to a directory being removed.
+
+    They are found by their process group, which `spawn` made for the program alone: a look at its children would miss
+    what it starts at that moment.
+
+    Raises:
+        StackError: One of them runs on even after SIGKILL.
+    """
+    with contextlib.suppress(ProcessLookupError):  # they ended just now
+        os.killpg(leader.pid, signal.SIGKILL)
+    leader.wait()
+    deadline = time.monotonic() + _KILLED_WAIT_SECONDS
+    while members := _running_in_group(leader.pid):
+        if time.monotonic() > deadline:
+            raise StackError(f"processes {members} do not end, not even when killed")
+        time.sleep(_POLL_SECONDS)
+
+
+def _running_in_group(group: int) -> list[int]:
+    """Give the pids of a process group's members; those that only wait to be reaped have ended."""
+    members: list[int] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process.pid)
+    return members
 
 
 def end(identity: Identity, *, steps: Sequence[tuple[signal.Signals, float]], what: str) -> None:
