@@ -21,9 +21,11 @@ from mode.utils.objects import cached_property
 from sealstream.processors.batch import Batch
 from sealstream.processors.engine import Engine
 from sealstream.processors.log import Log
+from sealstream.processors.points import Point
 from sealstream.processors.status import Status
 from sealstream.processors.web import FREE_PORT, ProcessorWeb, add_pages
 from sealstream.schemas.errors import SealstreamError
+from sealstream.worker.failpoints import Failpoints
 from sealstream.worker.logs import configure, logger
 from sealstream.worker.settings import Settings, load_settings
 
@@ -89,7 +91,7 @@ class ProcessorApp(faust.App):
         )
         self.failure: BaseException | None = None
         self.status = Status(settings.topics().events)
-        self.engine = Engine(settings, self.status)
+        self.engine = Engine(settings, self.status, Failpoints.from_environment(Point))
 
     @cached_property
     def web(self) -> Web:

@@ -22,8 +22,10 @@ from sealstream.processors.chaining import Chained, PartitionState, Rules, chain
 from sealstream.processors.deadletter import Headers, headers_of, key_of, value_of
 from sealstream.processors.heads import PartitionHead, chain_key, pack_link, partition_key
 from sealstream.processors.patience import call_within
+from sealstream.processors.points import Point
 from sealstream.schemas.entry import Kind
 from sealstream.schemas.errors import SealstreamError
+from sealstream.worker.failpoints import OFF, Failpoints
 
 CALL_SECONDS: Final = 1.0
 """How long one call of librdkafka may block, so that a stop is noticed in between."""
@@ -63,6 +65,7 @@ class Cycle:
         rules: What every entry depends on.
         timeout_seconds: The transaction's timeout.
         stopping: Whether the worker must stop now, finished or not.
+        failpoints: Where a test makes it fail.
 
     ``opened_at`` is when the last transaction was begun (monotonic seconds).
     """
@@ -76,6 +79,7 @@ class Cycle:
         *,
         timeout_seconds: float,
         stopping: Callable[[], bool],
+        failpoints: Failpoints = OFF,
     ) -> None:
         self._producer = producer
         self._consumer = consumer
@@ -84,6 +88,12 @@ class Cycle:
         self._timeout_seconds = timeout_seconds
         self._stopping = stopping
         self._pin = pin(rules)
+        self._commit = failpoints.during(Point.DURING_COMMIT, partial(producer.commit_transaction, CALL_SECONDS))
+        self._before_produce = failpoints.at(Point.BEFORE_PRODUCE)
+        self._after_produce = failpoints.at(Point.AFTER_PRODUCE)
+        self._after_heads = failpoints.at(Point.AFTER_HEADS)
+        self._after_send_offsets = failpoints.at(Point.AFTER_SEND_OFFSETS)
+        self._after_commit = failpoints.at(Point.AFTER_COMMIT)
         self.opened_at = 0.0
 
     def run(self, batch: Batch, states: Mapping[int, PartitionState]) -> Outcome:
@@ -105,12 +115,16 @@ class Cycle:
         self.opened_at = time.monotonic()
         self._call("begin", self._producer.begin_transaction)
         try:
+            self._before_produce()
             self._produce(chained, states)
+            self._after_heads()
             # A crash from here on leaves records without a commit: invisible to every reader of committed records. The
             # successor's init_transactions aborts them, or else the coordinator after the transaction's timeout.
             self._send_offsets(states, chained)
+            self._after_send_offsets()
             # A crash here: as above; the coordinator knows the offsets, but has not committed them.
-            self._call("commit", lambda: self._producer.commit_transaction(CALL_SECONDS))
+            self._call("commit", self._commit)
+            self._after_commit()
             # A crash during the commit: if it is decided, the coordinator completes it, and the successor's committed()
             # waits for that; if not, it is aborted. A crash after it loses nothing but this memory.
         except AbortRequired:
@@ -129,6 +143,7 @@ class Cycle:
         """Produce entries, dead letters and heads, each explicitly to its source's partition."""
         try:
             self._produce_entries(chained)
+            self._after_produce()
             self._produce_heads(chained, states)
         except KafkaException as exception:
             error: KafkaError = exception.args[0]

@@ -20,11 +20,13 @@ from sealstream.processors.clients import Clients, Identity
 from sealstream.processors.cycle import Cycle, Outcome
 from sealstream.processors.failures import Replaced, classify, fenced, is_fenced
 from sealstream.processors.instance import Instance
+from sealstream.processors.points import Point
 from sealstream.processors.restore import REQUEST_SECONDS, Restorer
 from sealstream.processors.source import POLL_SECONDS, PlaceGone, Source
 from sealstream.processors.status import Status
 from sealstream.schemas.errors import Unreachable
 from sealstream.worker import metrics
+from sealstream.worker.failpoints import OFF, Failpoints
 from sealstream.worker.logs import logger
 from sealstream.worker.settings import Settings
 
@@ -45,12 +47,17 @@ class Engine:
     Arguments:
         settings: The worker's settings.
         status: Where it tells what it is at.
+        failpoints: Where a test makes it fail; see :class:`Point`.
     """
 
-    def __init__(self, settings: Settings, status: Status) -> None:
+    def __init__(self, settings: Settings, status: Status, failpoints: Failpoints = OFF) -> None:
         connection, identity = settings.connection(), Identity(settings.instance, settings.worker_id)
         self._settings = settings
         self._status = status
+        self._failpoints = failpoints
+        self._during_assignment = failpoints.at(Point.DURING_ASSIGNMENT)
+        self._during_revocation = failpoints.at(Point.DURING_REVOCATION)
+        self._during_heads_reload = failpoints.at(Point.DURING_HEADS_RELOAD)
         self._topics = settings.topics()
         self._clients = Clients(
             connection,
@@ -208,7 +215,7 @@ class Engine:
             self._reader,
             self._topics,
             rules,
-            committed=self._source.committed,
+            committed=self._committed,
             patience_seconds=self._settings.request_timeout_seconds,
         )
         states: dict[int, PartitionState] = {}
@@ -225,11 +232,17 @@ class Engine:
             rules,
             timeout_seconds=self._settings.transaction_timeout_seconds,
             stopping=self._must_stop_now,
+            failpoints=self._failpoints,
         )
         self._kept, self._states = {}, states
         self._source.read_from(self._positions())
         self._status.on_positions(self._positions())
         logger().info("chaining", positions=self._positions(), topic=self._topics.events)
+
+    def _committed(self, partition: int) -> int | None:
+        offset = self._source.committed(partition)
+        self._during_heads_reload()
+        return offset
 
     def _positions(self) -> dict[int, int]:
         return {partition: state.position for partition, state in self._states.items()}
@@ -240,11 +253,13 @@ class Engine:
     # -- called within a poll ------------------------------------------------------------------------------------------
 
     def _on_assigned(self) -> None:
+        self._during_assignment()
         self._kept = {n: state for n, state in self._kept.items() if n in self._source.owned}
         self._failed = None
         self._work = self._restore()
 
     def _on_revoked(self) -> None:
+        self._during_revocation()
         # No transaction is open within a poll, so each state is that of its last commit, and may serve again.
         self._kept, self._states = self._states, {}
         self._status.on_positions({})

@@ -21,6 +21,7 @@ from sealstream.kafka.client import KafkaConnection
 from sealstream.kafka.topics import TopicNames, TopicSpec, topic_table
 from sealstream.schemas.entry import Genesis
 from sealstream.schemas.errors import ConfigError
+from sealstream.worker.failpoints import VARIABLE as FAILPOINTS_VARIABLE
 
 PREFIX: Final = "SEALSTREAM_"
 _FILE_SUFFIX: Final = "_FILE"
@@ -203,8 +204,9 @@ class _GivenSettings(Settings):
         return (init_settings,)
 
 
-NOT_SETTINGS: Final = frozenset({"SEALSTREAM_HOME", "SEALSTREAM_MAVEN_URL"})
-"""Names in the environment that the local stack reads: where its data lies, and a mirror to download from."""
+NOT_SETTINGS: Final = frozenset({"SEALSTREAM_HOME", "SEALSTREAM_MAVEN_URL", FAILPOINTS_VARIABLE})
+"""Names in the environment that others read: the local stack, where its data lies and a mirror to download from; the
+tests' failpoints."""
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:
