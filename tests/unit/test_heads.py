@@ -27,7 +27,7 @@ from support.records import MessageLike
 
 TOPIC_ID = bytes(range(16))
 RULES = Rules(Genesis("test.example/audit", 1, window_offsets=10), TOPIC_ID)
-HEAD = PartitionHead(7, 5, 1_700_000_000_000_000, TOPIC_ID, RULES.genesis.payload())
+HEAD = PartitionHead(7, 5, 1_700_000_000_000_000, TOPIC_ID, 1, 2**319, RULES.genesis.payload())
 
 
 @given(seq=st.integers(0, 2**63 - 1), digest=st.binary(min_size=32, max_size=32))
@@ -42,7 +42,7 @@ def test_a_chains_head_is_41_bytes_and_reads_back(seq: int, digest: bytes) -> No
 @given(position=st.integers(0, 2**63 - 1), last=st.integers(-1, 2**63 - 1), received=st.integers(0, 2**63 - 1))
 def test_a_partitions_head_reads_back(position: int, last: int, received: int) -> None:
     """Position, last chained record, topic and what genesis pins survive the log."""
-    head = PartitionHead(position, last, received, TOPIC_ID, RULES.genesis.payload())
+    head = PartitionHead(position, last, received, TOPIC_ID, 0, 0, RULES.genesis.payload())
 
     assert PartitionHead.parse(head.pack()) == head
 
@@ -91,6 +91,25 @@ def test_the_latest_record_of_a_key_counts() -> None:
     assert reader.head == replace(HEAD, position=9)
 
 
+@pytest.mark.parametrize("damage", ["lost", "changed", "foreign", "none"])
+def test_a_partitions_head_tells_whether_the_chains_heads_are_all_there(damage: str) -> None:
+    """A head that got lost or changed is noticed, also of a tenant of whom nothing else is left."""
+    state, _, head = _chained(5)
+    assert isinstance(state.heads, PackedHeads)
+    heads = state.heads.copy()
+    assert head.covers(heads)
+    if damage == "lost":
+        heads.remove(b"acme")
+        heads.remove(b"never-there")
+    elif damage == "changed":
+        heads.put(Link(b"acme", 6, bytes(32)))
+    elif damage == "foreign":
+        heads.put(Link(b"globex", 6, bytes(32)))
+
+    assert head.covers(heads) is (damage == "none")
+    assert head.covers(state.heads), "a copy moves on by itself"
+
+
 def _chained(count: int) -> tuple[PartitionState, list[bytes], PartitionHead]:
     """Return a partition with so many events of one chain, its seals and its head."""
     state = PartitionState(0, PackedHeads(), RULES.window())
@@ -110,7 +129,7 @@ def test_a_restored_window_knows_the_repeats(repeated: str, start: int) -> None:
     for seal in seals[start:]:
         tail.feed(seal)
     assert isinstance(before.heads, PackedHeads)
-    restored = tail.finish(PackedHeads(dict(before.heads.packed)), earlier_gone=False)
+    restored = tail.finish(before.heads.copy(), earlier_gone=False)
     again = [MessageLike(SourceRecord(0, 30, b"acme", event_value("acme", repeated), 1_700_000_000_000))]
 
     assert chain(RULES, restored, again).sealed == chain(RULES, before, again).sealed

@@ -17,7 +17,7 @@ TOPIC_ID = bytes(range(16))
 
 def head(position: int) -> PartitionHead:
     """Return a head at a position."""
-    return PartitionHead(position, position - 1, 1, TOPIC_ID, GENESIS.payload())
+    return PartitionHead(position, position - 1, 1, TOPIC_ID, 0, 0, GENESIS.payload())
 
 
 @pytest.mark.parametrize(

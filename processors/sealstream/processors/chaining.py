@@ -78,8 +78,11 @@ class Link:
 class Heads(Protocol):
     """Where chains end, by their names; kept packed, because there may be a million of them."""
 
+    folded: int
+
     def get(self, name: bytes) -> Link | None: ...
     def put(self, link: Link) -> None: ...
+    def __len__(self) -> int: ...
 
 
 @dataclass(slots=True)

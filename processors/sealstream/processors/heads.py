@@ -4,14 +4,17 @@ Two kinds of records, in the partition of the source partition that they speak o
 first and the partition itself last:
 
 ``<partition>/<chain>``   u8 1 | u64 seq of the next entry | 32 B hash of the last one                       (41 bytes)
-``<partition>``           u8 1 | u64 position | i64 last offset | u64 last received | 16 B topic UUID | genesis payload
+``<partition>``           u8 1 | u64 position | i64 last offset | u64 last received | 16 B topic UUID
+                          | u64 chains | 40 B fold | genesis payload
 
 Keys are ASCII text, numbers big-endian. ``position`` is the source offset to go on from, and equals the group's
 committed offset: both are written in one transaction, so a reader knows from their equality that it has all of that
 transaction. ``last offset`` is that of the last chained record (-1 for none). It may lie further back than one before
 the position, because what a transactional publisher aborted, and the markers of its transactions, are passed over. The
-records of audit.chained that the window is rebuilt from are complete if and only if the last one has it. The genesis
-payload and the topic's UUID are what the partition was chained with, so that a changed setting or topic is noticed.
+records of audit.chained that the window is rebuilt from are complete if and only if the last one has it. ``chains`` is
+how many chains there are, and ``fold`` the XOR of what the heads of all of them say: so a head that got lost or changed
+is noticed, also of a tenant of whom nothing else is left. The genesis payload and the topic's UUID are what the
+partition was chained with, so that a changed setting or topic is noticed.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from sealstream.schemas.errors import FormatError, HeadsDiffer
 VERSION: Final = 1
 REBUILD_HINT: Final = "sealstream heads check compares them with audit.chained, heads rebuild makes them anew"
 _CHAIN: Final = struct.Struct(">BQ32s")
-_PARTITION: Final = struct.Struct(">BQqQ16s")
+_PARTITION: Final = struct.Struct(">BQqQ16sQ40s")
+_FOLD_BYTES: Final = 40
 
 
 def pack_link(link: Link) -> bytes:
@@ -57,11 +61,21 @@ def chain_key(partition: int, name: bytes) -> bytes:
     return b"%d/%s" % (partition, name)
 
 
+def _foldable(value: bytes) -> int:
+    return int.from_bytes(value[1:], "big")
+
+
 @dataclass(slots=True)
 class PackedHeads:
-    """The ends of a partition's chains, as they stand in audit.heads: about 250 bytes each."""
+    """The ends of a partition's chains, as they stand in audit.heads: about 170 bytes each.
+
+    Arguments:
+        packed: The values of their records by their names; whoever changes them keeps ``folded`` right.
+        folded: The XOR of these values without their versions, as a number.
+    """
 
     packed: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    folded: int = 0
 
     def get(self, name: bytes) -> Link | None:
         """Return the end of a chain, or ``None`` if it has not begun."""
@@ -70,7 +84,25 @@ class PackedHeads:
 
     def put(self, link: Link) -> None:
         """Remember the end of a chain."""
-        self.packed[link.name] = pack_link(link)
+        self.put_packed(link.name, pack_link(link))
+
+    def put_packed(self, name: bytes, value: bytes) -> None:
+        """Remember the end of a chain as audit.heads holds it."""
+        before = self.packed.get(name)
+        if before is not None:
+            self.folded ^= _foldable(before)
+        self.folded ^= _foldable(value)
+        self.packed[name] = value
+
+    def remove(self, name: bytes) -> None:
+        """Forget a chain, if it is known."""
+        before = self.packed.pop(name, None)
+        if before is not None:
+            self.folded ^= _foldable(before)
+
+    def copy(self) -> Self:
+        """Return heads that say the same and can be moved on by themselves."""
+        return type(self)(dict(self.packed), self.folded)
 
     def __len__(self) -> int:
         """Return the number of chains."""
@@ -86,6 +118,8 @@ class PartitionHead:
         last_offset: The offset of the last chained record; -1 for none.
         last_received: Its append time in microseconds.
         topic_id: UUID of the source topic.
+        chains: How many chains the partition has.
+        folded: The XOR of what their heads say, as a number.
         genesis: The payload of each genesis entry.
     """
 
@@ -93,18 +127,40 @@ class PartitionHead:
     last_offset: int
     last_received: int
     topic_id: bytes
+    chains: int
+    folded: int
     genesis: bytes
 
     @classmethod
     def of(cls, state: PartitionState, rules: Rules) -> Self:
         """Return the head of a partition in this state."""
-        payload = rules.genesis.payload()
-        return cls(state.position, state.last_offset, state.last_received, rules.topic_id, payload)
+        heads, payload = state.heads, rules.genesis.payload()
+        return cls(
+            state.position,
+            state.last_offset,
+            state.last_received,
+            rules.topic_id,
+            chains=len(heads),
+            folded=heads.folded,
+            genesis=payload,
+        )
 
     def pack(self) -> bytes:
         """Return the head as audit.heads holds it."""
-        fixed = _PARTITION.pack(VERSION, self.position, self.last_offset, self.last_received, self.topic_id)
+        fixed = _PARTITION.pack(
+            VERSION,
+            self.position,
+            self.last_offset,
+            self.last_received,
+            self.topic_id,
+            self.chains,
+            self.folded.to_bytes(_FOLD_BYTES, "big"),
+        )
         return fixed + self.genesis
+
+    def covers(self, heads: PackedHeads) -> bool:
+        """Return whether these are the chains' heads that were written with this one, as far as can be told."""
+        return (self.chains, self.folded) == (len(heads), heads.folded)
 
     @classmethod
     def parse(cls, value: bytes) -> Self:
@@ -115,10 +171,10 @@ class PartitionHead:
         """
         if len(value) < _PARTITION.size or value[0] != VERSION:
             raise FormatError("the head of a partition is malformed or of another version")
-        _, position, last_offset, last_received, topic_id = _PARTITION.unpack_from(value)
+        _, position, last_offset, last_received, topic_id, chains, fold = _PARTITION.unpack_from(value)
         genesis = value[_PARTITION.size :]
         Genesis.parse(genesis)
-        return cls(position, last_offset, last_received, topic_id, genesis)
+        return cls(position, last_offset, last_received, topic_id, chains, int.from_bytes(fold, "big"), genesis)
 
 
 class HeadsReader:
@@ -151,10 +207,10 @@ class HeadsReader:
         if key is not None and key.startswith(self._prefix):
             name = key[len(self._prefix) :]
             if value is None:  # a tombstone
-                self.heads.packed.pop(name, None)
+                self.heads.remove(name)
             else:
                 parse_link(name, value)
-                self.heads.packed[name] = value
+                self.heads.put_packed(name, value)
         elif key == self._key:
             self.head = None if value is None else PartitionHead.parse(value)
         else:

@@ -77,6 +77,8 @@ class Restorer:
                 return PartitionState(partition, PackedHeads(), self._rules.window())
             if kept is not None and kept.position == observed.committed:
                 return kept
+            if not observed.head.covers(reader.heads):
+                raise self._incomplete(partition, observed.head, reader.heads)
             state = yield from self._read_tail(partition, observed.head, reader.heads, deadline)
             if state is not None:
                 return state
@@ -122,6 +124,14 @@ class Restorer:
             if messages:  # what was aborted does not count, and is not seen
                 raise self._forgotten(partition)
             yield f"partition {partition}: the end of {topic}"
+
+    @staticmethod
+    def _incomplete(partition: int, head: PartitionHead, heads: PackedHeads) -> HeadsDiffer:
+        found = f"{len(heads)}" if len(heads) != head.chains else "as many, but others"
+        message = (
+            f"partition {partition}: {head.chains} chains' heads were written to audit.heads, and {found} stand there"
+        )
+        return HeadsDiffer(message, hint=REBUILD_HINT)
 
     @staticmethod
     def _forgotten(partition: int) -> HeadsDiffer:
