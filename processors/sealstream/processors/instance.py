@@ -18,7 +18,7 @@ from sealstream.processors.chaining import Rules
 from sealstream.processors.clients import Identity
 from sealstream.processors.cycle import PIN_PREFIX, pin
 from sealstream.processors.failures import classify
-from sealstream.processors.restore import REQUEST_SECONDS
+from sealstream.processors.reading import REQUEST_SECONDS
 from sealstream.schemas.entry import Genesis
 from sealstream.schemas.errors import ConfigError, InstanceDiffers
 

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from sealstream.processors.batch import Batch
 from sealstream.processors.clients import Clients
 from sealstream.processors.failures import LEFT_GROUP_CODES, POSITION_GONE_CODES, TOPIC_GONE_CODES, classify
-from sealstream.processors.restore import REQUEST_SECONDS
+from sealstream.processors.reading import REQUEST_SECONDS
 from sealstream.processors.status import Status
 from sealstream.schemas.errors import SealstreamError, Unreachable
 from sealstream.worker.logs import logger
