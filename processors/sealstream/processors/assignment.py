@@ -4,14 +4,15 @@
 committed   heads    source log start
 ==========  =======  ================  ==============================================================
 none        none     0                 begin
-none        none     > 0               stop: :class:`SourceGap`
+none        none     > 0               stop: :class:`SourceGap`, unless that range was accepted
 none        present  any               stop: :class:`OffsetsExpired`
 n           n        <= n              go on
-n           n        > n               stop: :class:`SourceGap`
+n           n        > n               stop: :class:`SourceGap`, unless that range was accepted
 n           other    any               read both again: a commit may surface late; bounded, then :class:`HeadsDiffer`
 ==========  =======  ================  ==============================================================
 
-A source that ends before ``n`` lost its end (an unclean leader election): :class:`SourceGap` as well.
+A source that ends before ``n`` lost its end (an unclean leader election): :class:`SourceGap` as well. No acceptance
+mends that, because offsets that are chained would be given out again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from sealstream.processors.gaps import Gap
 from sealstream.processors.heads import REBUILD_HINT, PartitionHead
 from sealstream.schemas.entry import Genesis
 from sealstream.schemas.errors import HeadsDiffer, InstanceDiffers, OffsetsExpired, SourceGap, UnsafeState
@@ -42,6 +44,7 @@ class Observed:
         head: The partition's record in audit.heads, if there is one.
         start: The source's first offset.
         end: The offset behind the source's last one.
+        accepted: The operator's acceptance of exactly :attr:`lost`, if there is one.
     """
 
     partition: int
@@ -49,13 +52,26 @@ class Observed:
     head: PartitionHead | None
     start: int
     end: int
+    accepted: Gap | None = None
+
+    @property
+    def lost(self) -> tuple[int, int] | None:
+        """The first and the last offset that were not chained and are gone from the source, if any are.
+
+        The range begins behind the last record that was chained, not at the position: what lies between the two was
+        seen to be no record, but whoever verifies cannot see that any more.
+        """
+        position = 0 if self.head is None else self.head.position
+        if position != (self.committed or 0) or self.start <= position:
+            return None
+        return (0 if self.head is None else self.head.last_offset + 1), self.start - 1
 
 
 def judge(observed: Observed) -> Verdict:
     """Return what may be done with the partition.
 
     Raises:
-        SourceGap: Records that were not chained are gone.
+        SourceGap: Records that were not chained are gone, and nobody has accepted that.
         OffsetsExpired: There are heads and no committed offset.
     """
     where = f"partition {observed.partition}"
@@ -65,21 +81,21 @@ def judge(observed: Observed) -> Verdict:
                 f"{where} has heads up to offset {observed.head.position} and no committed offset: the group's expired",
                 hint="sealstream heads restore-offsets commits what the heads say",
             )
-        if observed.start > 0:
-            raise SourceGap(
-                f"{where} was never chained, and its source begins at offset {observed.start} instead of 0",
-                hint=f"sealstream gap accept --partition {observed.partition} --from 0 --to {observed.start - 1}",
-            )
+        _refuse_lost(observed, f"{where} was never chained")
         return Verdict.BEGIN
     if observed.head is None or observed.head.position != observed.committed:
         return Verdict.AGAIN
-    if observed.start > observed.committed:
-        raise SourceGap(
-            f"{where} is chained up to offset {observed.committed}, and its source now begins at {observed.start}",
-            hint=f"sealstream gap accept --partition {observed.partition} --from {observed.committed}"
-            f" --to {observed.start - 1}",
-        )
+    _refuse_lost(observed, f"{where} is chained up to offset {observed.committed}")
     return Verdict.AGAIN if observed.end < observed.committed else Verdict.GO
+
+
+def _refuse_lost(observed: Observed, progress: str) -> None:
+    if observed.lost is not None and observed.accepted is None:
+        first, last = observed.lost
+        raise SourceGap(
+            f"{progress}, and its source begins at offset {observed.start}: {first} to {last} are lost",
+            hint=f"sealstream gap accept --partition {observed.partition} --from {first} --to {last}",
+        )
 
 
 def disagreement(observed: Observed) -> UnsafeState:
@@ -89,7 +105,8 @@ def disagreement(observed: Observed) -> UnsafeState:
     if observed.head is not None and observed.head.position == observed.committed:
         return SourceGap(
             f"{where} is chained up to offset {observed.committed}, and its source ends at {observed.end}",
-            hint="the source lost its end, or is another topic: sealstream topics check",
+            hint="the source lost its end, and what comes now would get offsets that are chained:"
+            " sealstream epoch start goes on in a new topic",
         )
     return HeadsDiffer(f"{where} has the committed offset {observed.committed}, and {heads}", hint=REBUILD_HINT)
 

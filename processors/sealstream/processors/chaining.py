@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from sealstream.kafka.partition import partition_of
 from sealstream.kafka.topics import TRACEPARENT_HEADER
@@ -33,6 +33,9 @@ from sealstream.schemas.entry import (
     payload_digest,
 )
 from sealstream.schemas.errors import FrameInvalid, SealstreamError
+
+if TYPE_CHECKING:
+    from sealstream.processors.gaps import Gap
 
 LOG_APPEND_TIME: Final = 2
 """The timestamp type of a record whose time is the broker's, as the Kafka protocol and librdkafka number it."""
@@ -96,6 +99,7 @@ class PartitionState:
         position: The source offset to go on from.
         last_offset: The offset of the last record that was chained; -1 before the first.
         last_received: Its append time in microseconds.
+        gap: A range right behind the position that is lost and accepted; it is chained before anything else is.
     """
 
     partition: int
@@ -104,6 +108,7 @@ class PartitionState:
     position: int = 0
     last_offset: int = -1
     last_received: int = 0
+    gap: Gap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +210,7 @@ def chain(rules: Rules, state: PartitionState, records: Iterable[Record]) -> Cha
         if not reason:
             reason, event_id, kind = judge_value(link.name, value, append_time=time_type == LOG_APPEND_TIME)
         if not link.seq:
-            sealed.append(_genesis(rules, link, partition, offset, received))
+            sealed.append(genesis_record(rules, link, partition, offset, received))
             kinds[Kind.GENESIS] += 1
         seq = link.seq
         if reason:
@@ -322,7 +327,7 @@ class _Keys:
         return tenants if self._apart is None else [*tenants, self._apart]
 
 
-def _genesis(rules: Rules, link: Link, partition: int, offset: int, received: int) -> Sealed:
+def genesis_record(rules: Rules, link: Link, partition: int, offset: int, received: int) -> Sealed:
     """Begin a chain right before its first entry, with that record's time and coordinates."""
     payload = rules.genesis.payload()
     entry = pack_trusted(

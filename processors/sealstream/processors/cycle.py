@@ -20,6 +20,7 @@ from sealstream.kafka.transactions import AbortRequired, ProducerFatal, produce_
 from sealstream.processors.batch import Batch
 from sealstream.processors.chaining import Chained, PartitionState, Rules, chain
 from sealstream.processors.deadletter import Headers, headers_of, key_of, value_of
+from sealstream.processors.gaps import chain_gap
 from sealstream.processors.heads import PartitionHead, chain_key, pack_link, partition_key
 from sealstream.processors.patience import call_within
 from sealstream.processors.points import Point
@@ -134,6 +135,8 @@ class Cycle:
         return self._outcome(batch, chained, time.monotonic() - self.opened_at)
 
     def _chain(self, state: PartitionState, batch: Batch) -> Chained:
+        if state.gap is not None:  # the engine gives it a transaction of its own, without records
+            return chain_gap(self._rules, state, state.gap)
         chained = chain(self._rules, state, batch.records.get(state.partition, ()))
         # What lies between the last record and the end of what was read are no records: aborted ones and markers.
         state.position = max(state.position, batch.ends.get(state.partition, 0))

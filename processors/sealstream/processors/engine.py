@@ -21,7 +21,8 @@ from sealstream.processors.cycle import Cycle, Outcome
 from sealstream.processors.failures import Replaced, classify, fenced, is_fenced
 from sealstream.processors.instance import Instance
 from sealstream.processors.points import Point
-from sealstream.processors.restore import REQUEST_SECONDS, Restorer
+from sealstream.processors.reading import REQUEST_SECONDS
+from sealstream.processors.restore import Restorer
 from sealstream.processors.source import POLL_SECONDS, PlaceGone, Source
 from sealstream.processors.status import Status
 from sealstream.schemas.errors import Unreachable
@@ -162,6 +163,9 @@ class Engine:
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     def _take(self) -> Batch | None:
+        gaps = {partition: state.position for partition, state in self._states.items() if state.gap is not None}
+        if gaps:  # a transaction of their own: they must stand before anything that lies behind them
+            return Batch(self._source.generation, starts=gaps, ends=dict(gaps))
         batch = self._source.take()
         return batch if self._work is None else None  # else an assignment came within the poll
 

@@ -1,11 +1,12 @@
 """What audit.heads holds: where each chain ends, and how far the source is chained.
 
-Two kinds of records, in the partition of the source partition that they speak of, all of one transaction's tenants
-first and the partition itself last:
+Three kinds of records, in the partition of the source partition that they speak of; of one transaction all chains come
+first, and the partition itself last:
 
 ``<partition>/<chain>``   u8 1 | u64 seq of the next entry | 32 B hash of the last one                       (41 bytes)
 ``<partition>``           u8 1 | u64 position | i64 last offset | u64 last received | 16 B topic UUID
                           | u64 chains | 40 B fold | genesis payload
+``gap/<partition>/<first>``   an operator's acceptance of a gap (:mod:`~sealstream.processors.gaps`)
 
 Keys are ASCII text, numbers big-endian. ``position`` is the source offset to go on from, and equals the group's
 committed offset: both are written in one transaction, so a reader knows from their equality that it has all of that
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from sealstream.processors.chaining import Link, PartitionState, Rules
+from sealstream.processors.gaps import KEY_PREFIX as GAP_KEY_PREFIX
 from sealstream.schemas.entry import Genesis
 from sealstream.schemas.errors import FormatError, HeadsDiffer
 
@@ -32,6 +34,8 @@ REBUILD_HINT: Final = "sealstream heads check compares them with audit.chained, 
 _CHAIN: Final = struct.Struct(">BQ32s")
 _PARTITION: Final = struct.Struct(">BQqQ16sQ40s")
 _FOLD_BYTES: Final = 40
+MALFORMED_MAX: Final = 1_000
+"""How many malformed records a reader of heads remembers before it gives up."""
 
 
 def pack_link(link: Link) -> bytes:
@@ -190,28 +194,52 @@ class HeadsReader:
         self._prefix = chain_key(partition, b"")
         self.head: PartitionHead | None = None
         self.heads = PackedHeads()
+        self.acceptances: dict[bytes, bytes] = {}
+        self.malformed: dict[bytes | None, str] = {}
 
     def feed(self, key: bytes | None, value: bytes | None) -> None:
-        """Take in one record.
+        """Take in one record; only the last one of a key counts, so what is wrong with it is told at the end.
 
         Raises:
-            HeadsDiffer: The record is not one that a processor writes there.
+            HeadsDiffer: Far too many records are not what a processor writes there.
         """
+        self.malformed.pop(key, None)
         try:
             self._feed(key, value)
         except FormatError as error:
-            message = f"audit.heads, partition {self._partition}: {error.message}"
-            raise HeadsDiffer(message, hint=REBUILD_HINT) from error
+            self._forget(key)
+            self.malformed[key] = error.message
+            if len(self.malformed) > MALFORMED_MAX:
+                self.require_sound()
+
+    def require_sound(self) -> None:
+        """Refuse records that no processor writes there.
+
+        Raises:
+            HeadsDiffer: The last record of a key is malformed, or its key is none of this partition.
+        """
+        for message in self.malformed.values():
+            raise HeadsDiffer(f"audit.heads, partition {self._partition}: {message}", hint=REBUILD_HINT)
 
     def _feed(self, key: bytes | None, value: bytes | None) -> None:
-        if key is not None and key.startswith(self._prefix):
+        if value is None:  # a tombstone: the key was never there
+            self._forget(key)
+        elif key is not None and key.startswith(self._prefix):
             name = key[len(self._prefix) :]
-            if value is None:  # a tombstone
-                self.heads.remove(name)
-            else:
-                parse_link(name, value)
-                self.heads.put_packed(name, value)
+            parse_link(name, value)
+            self.heads.put_packed(name, value)
+        elif key is not None and key.startswith(GAP_KEY_PREFIX):
+            self.acceptances[key] = value
         elif key == self._key:
-            self.head = None if value is None else PartitionHead.parse(value)
+            self.head = PartitionHead.parse(value)
         else:
-            raise FormatError("a record's key is neither the partition nor a chain of it")
+            shown = "no key" if key is None else f"the key {key.decode(errors='backslashreplace')}"
+            raise FormatError(f"a record has {shown}, which is neither the partition nor a chain of it")
+
+    def _forget(self, key: bytes | None) -> None:
+        if key == self._key:
+            self.head = None
+        elif key is not None:
+            self.acceptances.pop(key, None)
+            if key.startswith(self._prefix):
+                self.heads.remove(key[len(self._prefix) :])

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from typing import Final, TypeAlias, cast
+from dataclasses import replace
+from typing import Final, TypeAlias
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer
 
-from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TopicNames
+from sealstream.kafka.topics import TopicNames
 from sealstream.processors.assignment import Observed, Verdict, compare_instance, disagreement, judge
 from sealstream.processors.chaining import PartitionState, Rules
-from sealstream.processors.failures import classify
+from sealstream.processors.gaps import begin_behind, find_gap
 from sealstream.processors.heads import REBUILD_HINT, HeadsReader, PackedHeads, PartitionHead
+from sealstream.processors.reading import LogReader, seal_of
 from sealstream.processors.tail import TailReader
-from sealstream.schemas.errors import HeadsDiffer, Unreachable, UnsafeState
+from sealstream.schemas.errors import FormatError, HeadsDiffer
 
-REQUEST_SECONDS: Final = 3.0
-READ_SECONDS: Final = 0.2
 PAUSE_SECONDS: Final = 0.1
-READ_RECORDS: Final = 5_000
 
 Waiting: TypeAlias = Generator[str, None, None]
 Restoring: TypeAlias = Generator[str, None, PartitionState]
@@ -50,12 +49,11 @@ class Restorer:
         committed: Callable[[int], int | None],
         patience_seconds: float,
     ) -> None:
-        self._reader = reader
+        self._reader = LogReader(reader, patience_seconds=patience_seconds)
         self._topics = topics
         self._rules = rules
         self._committed = committed
         self._patience_seconds = patience_seconds
-        self._at_end = False  # librdkafka tells the end of a partition once, and again only behind new records
 
     def restore(self, partition: int, kept: PartitionState | None = None) -> Restoring:
         """Restore one partition.
@@ -74,31 +72,32 @@ class Restorer:
             observed = yield from self._observe(partition, reader, deadline)
             if observed.head is None:
                 yield from self._require_untouched(partition)
-                return PartitionState(partition, PackedHeads(), self._rules.window())
+                return begin_behind(PartitionState(partition, PackedHeads(), self._rules.window()), observed.accepted)
             if kept is not None and kept.position == observed.committed:
-                return kept
+                return begin_behind(kept, observed.accepted)
             if not observed.head.covers(reader.heads):
                 raise self._incomplete(partition, observed.head, reader.heads)
             state = yield from self._read_tail(partition, observed.head, reader.heads, deadline)
             if state is not None:
-                return state
+                return begin_behind(state, observed.accepted)
             # The chained log is ahead of the heads that were just read: they have moved. Read them again.
 
     def _observe(self, partition: int, reader: HeadsReader, deadline: float) -> Generator[str, None, Observed]:
         """Read committed offset and heads until they agree: a commit may surface in one before the other."""
         topic = self._topics.heads
-        self._assign(topic, partition, OFFSET_BEGINNING)
+        self._reader.assign(topic, partition)
         while True:
             yield f"partition {partition}: the committed offset"
             committed = self._committed(partition)
-            start, end = self._bounds(self._topics.events, partition)
-            for messages in self._to_end(topic):
+            start, end = self._reader.bounds(self._topics.events, partition)
+            for messages in self._reader.to_end():
                 for message in messages:
                     reader.feed(message.key(), message.value())
                 yield f"partition {partition}: heads up to offset {committed}, read {len(reader.heads)}"
+            reader.require_sound()
             if reader.head is not None:  # first: a topic that was made anew has lost its committed offsets as well
                 compare_instance(partition, reader.head, self._rules.genesis, self._rules.topic_id)
-            observed = Observed(partition, committed, reader.head, start, end)
+            observed = self._with_acceptance(Observed(partition, committed, reader.head, start, end), reader)
             if judge(observed) is not Verdict.AGAIN:
                 return observed
             if time.monotonic() >= deadline:
@@ -107,6 +106,16 @@ class Restorer:
             yield f"partition {partition}: committed offset {committed} and heads at {at} to agree"
             time.sleep(PAUSE_SECONDS)
 
+    def _with_acceptance(self, observed: Observed, reader: HeadsReader) -> Observed:
+        try:
+            gap = find_gap(reader.acceptances, observed.partition, observed.lost, self._rules.topic_id)
+        except FormatError as error:
+            raise HeadsDiffer(
+                f"audit.heads, partition {observed.partition}: {error.message}",
+                hint="only `sealstream gap accept` writes such records: run it again, which replaces this one",
+            ) from error
+        return replace(observed, accepted=gap)
+
     def _require_untouched(self, partition: int) -> Waiting:
         """Make sure that a partition which nobody knows has no entries: else its chains would begin a second time.
 
@@ -114,13 +123,13 @@ class Restorer:
             HeadsDiffer: audit.chained has entries of it.
         """
         topic = self._topics.chained
-        start, end = self._bounds(topic, partition)
+        start, end = self._reader.bounds(topic, partition)
         if end == 0:
             return
         if start > 0:
             raise self._forgotten(partition)
-        self._assign(topic, partition, start)
-        for messages in self._to_end(topic):
+        self._reader.assign(topic, partition, start)
+        for messages in self._reader.to_end():
             if messages:  # what was aborted does not count, and is not seen
                 raise self._forgotten(partition)
             yield f"partition {partition}: the end of {topic}"
@@ -145,12 +154,12 @@ class Restorer:
         topic = self._topics.chained
         tail = TailReader(partition, self._rules, head)
         low, start = yield from self._find_start(partition, tail)
-        self._assign(topic, partition, start)
+        self._reader.assign(topic, partition, start)
         gone = start == low > 0
         while True:
-            for messages in self._to_end(topic):
+            for messages in self._reader.to_end():
                 for message in messages:
-                    tail.feed(_seal(message))
+                    tail.feed(seal_of(message), message.value())
                 yield f"partition {partition}: the window, read up to source offset {tail.last_offset}"
             if tail.last_offset > head.last_offset:
                 return None
@@ -168,7 +177,7 @@ class Restorer:
     def _find_start(self, partition: int, tail: TailReader) -> Generator[str, None, tuple[int, int]]:
         """Return the log's first offset, and one from which on all records of the window are read."""
         topic = self._topics.chained
-        low, high = self._bounds(topic, partition)
+        low, high = self._reader.bounds(topic, partition)
         window = self._rules.genesis.window_offsets
         span = window + window // 4 + 1024  # room for geneses and the markers of transactions
         while True:
@@ -176,65 +185,8 @@ class Restorer:
             if start == low:
                 return low, start
             yield f"partition {partition}: the beginning of the window"
-            self._assign(topic, partition, start)
-            first = next((messages[0] for messages in self._to_end(topic) if messages), None)
-            if first is not None and tail.reaches_back(tail.parse(_seal(first))):
+            self._reader.assign(topic, partition, start)
+            first = next((messages[0] for messages in self._reader.to_end() if messages), None)
+            if first is not None and tail.reaches_back(tail.parse(seal_of(first))):
                 return low, start
             span *= 4
-
-    def _assign(self, topic: str, partition: int, offset: int) -> None:
-        self._reader.assign([TopicPartition(topic, partition, offset)])
-        self._at_end = False
-
-    def _to_end(self, topic: str) -> Generator[list[Message], None, None]:
-        """Read what is assigned to its present end, in pieces; call it again to read what came since.
-
-        Raises:
-            Unreachable: Kafka sends neither records nor the end.
-        """
-        quiet_since = time.monotonic()
-        while True:
-            first = self._reader.poll(READ_SECONDS)  # consume() alone would wait for all that it was asked for
-            found = [] if first is None else [first, *self._reader.consume(READ_RECORDS, 0)]
-            messages = [message for message in found if not self._is_end(message, topic)]
-            if messages:
-                self._at_end = found[-1].error() is not None
-            yield messages
-            if self._at_end:
-                return
-            if messages:
-                quiet_since = time.monotonic()
-            elif time.monotonic() - quiet_since >= self._patience_seconds:
-                raise Unreachable(f"Kafka sends nothing of {topic}", hint="check that the brokers run")
-
-    def _is_end(self, message: Message, topic: str) -> bool:
-        """Return whether a message only says that a partition ended; raise what else it says besides records."""
-        error = message.error()
-        if error is None:
-            return False
-        if error.code() != KafkaError._PARTITION_EOF:
-            raise classify(error, f"read {topic}")
-        self._at_end = True
-        return True
-
-    def _bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        """Return the first offset of a partition and the one behind the last that a committed reader may see."""
-        try:
-            bounds = self._reader.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=REQUEST_SECONDS, cached=False
-            )
-        except KafkaException as exception:
-            raise classify(exception.args[0], f"ask for the offsets of {topic}") from exception
-        return bounds
-
-
-def _seal(message: Message) -> bytes:
-    """Return the seal of a record of audit.chained."""
-    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    for name, value in headers:
-        if name == SEAL_ENTRY_HEADER and value is not None:
-            return value
-    raise UnsafeState(
-        f"{message.topic()} partition {message.partition()} offset {message.offset()} has no seal",
-        hint="somebody but the processor writes to audit.chained: take the right away from them",
-    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sealstream.processors.chaining import PartitionState, Rules
+from sealstream.processors.gaps import end_of_gap
 from sealstream.processors.heads import REBUILD_HINT, PackedHeads, PartitionHead
-from sealstream.schemas.entry import WINDOW_KINDS, Entry, entry_hash, parse
+from sealstream.schemas.entry import WINDOW_KINDS, Entry, Kind, entry_hash, parse
 from sealstream.schemas.errors import EntryInvalid, HeadsDiffer
 
 
@@ -34,8 +35,8 @@ class TailReader:
         """
         return first.offset <= self._window_start
 
-    def feed(self, seal: bytes) -> None:
-        """Take in one record's seal.
+    def feed(self, seal: bytes, value: bytes | None = None) -> None:
+        """Take in one record: its seal and, for a gap, its value.
 
         Raises:
             HeadsDiffer: It is no entry of this partition and topic, or stands behind a later one.
@@ -43,9 +44,11 @@ class TailReader:
         entry = self.parse(seal)
         if entry.offset < self.last_offset:
             raise self._differs(f"source offset {entry.offset} stands behind {self.last_offset}")
-        if self._first is None:
-            self._first = entry
-        self.last_offset = entry.offset
+        if entry.kind is Kind.GAP:
+            self.last_offset = self._end_of_gap(value)
+        else:
+            self.last_offset = entry.offset
+            self._first = self._first or entry
         name = entry.tenant.encode()
         self._ends[name] = (entry.seq, seal)
         if entry.kind in WINDOW_KINDS and entry.offset >= self._window_start:
@@ -65,6 +68,12 @@ class TailReader:
         if (entry.partition, entry.topic_id) != (self._partition, self._rules.topic_id):
             raise self._differs(f"the entry of source offset {entry.offset} is of another partition or topic")
         return entry
+
+    def _end_of_gap(self, value: bytes | None) -> int:
+        try:
+            return end_of_gap(value)
+        except EntryInvalid as error:
+            raise self._differs(error.message) from error
 
     def finish(self, heads: PackedHeads, *, earlier_gone: bool) -> PartitionState:
         """Return the partition's state, once the last record was fed.
