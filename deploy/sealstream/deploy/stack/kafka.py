@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import uuid
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -70,15 +71,25 @@ class KafkaServer:
         port: The port for clients.
         controller_port: The port on which the node talks to itself.
         surroundings: The stack's part.
+        settings: Broker settings beside the stack's own, or in their place.
     """
 
-    def __init__(self, directory: Path, *, port: int, controller_port: int, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int,
+        controller_port: int,
+        surroundings: Surroundings,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.address = f"{LOOPBACK}:{port}"
         self.server = Server("Kafka", surroundings, stop_steps=_STOP_STEPS)
         self._port = port
         self._controller_port = controller_port
         self._directory = directory
         self._surroundings = surroundings
+        self._settings = dict(settings or {})
         # written by Kafka's logging, and by the Java runtime itself
         self._logs = (directory / "kafka.out", directory / "kafka.log")
 
@@ -152,7 +163,7 @@ class KafkaServer:
             # relative to the working directory: Kafka would split a path at its commas
             "log.dirs": "data",
         }
-        return "".join(f"{key}={value}\n" for key, value in {**node, **BROKER_SETTINGS}.items())
+        return "".join(f"{key}={value}\n" for key, value in {**node, **BROKER_SETTINGS, **self._settings}.items())
 
     def _listens(self) -> bool:
         try:
