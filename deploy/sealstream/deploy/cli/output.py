@@ -54,6 +54,15 @@ def print_line(text: str = "", *, error: bool = False) -> None:
         typer.echo(_wrapped(line, width, indent=0), err=error)
 
 
+def confirmed(question: str) -> bool:
+    """Ask a person, and return whether the answer is yes; where there is nobody to ask, it is no."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        typer.echo()
+        return False
+
+
 def print_items(items: Iterable[str], *, numbered: bool = False) -> None:
     """Print a list, one item a line; at a terminal an item that is longer is wrapped below itself.
 
