@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from sealstream.deploy.cli import bench, config, local, search, store, topics, verification, violations, workers
+from sealstream.deploy.cli import bench, config, gap, local, search, store, topics, verification, violations, workers
 from sealstream.deploy.cli.output import ExitCode, print_error
 from sealstream.deploy.interruption import Interrupted
 from sealstream.schemas.errors import ConfigError, SealstreamError
