@@ -1,0 +1,53 @@
+"""The servers that benchmarks run against: given ones, or the embedded stack in a directory of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+from sealstream.deploy.stack import read_state
+from sealstream.deploy.stack.kafka import KAFKA_VERSION
+from support.providers import DATABASE_VARIABLE, KAFKA_VARIABLE, private_stack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Servers:
+    """Where to reach the servers.
+
+    Arguments:
+        kafka: Bootstrap servers.
+        database: URL of PostgreSQL's superuser; empty if none was asked for.
+        pids: The processes of the embedded servers, by ``kafka`` and ``database``; none of servers that were given.
+        versions: Versions for the machine's description.
+    """
+
+    kafka: str
+    database: str = field(default="", repr=False)
+    pids: dict[str, int] = field(default_factory=dict[str, int])
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@contextlib.contextmanager
+def serve(*, database: bool = False) -> Generator[Servers]:
+    """Provide the servers for as long as the context is open: those in the environment, else embedded ones.
+
+    Arguments:
+        database: Whether PostgreSQL is needed as well.
+    """
+    given_kafka = os.environ.get(KAFKA_VARIABLE, "")
+    given_database = os.environ.get(DATABASE_VARIABLE, "")
+    own_database = database and not given_database
+    if given_kafka and not own_database:
+        yield Servers(kafka=given_kafka, database=given_database if database else "", versions={"kafka": "as given"})
+        return
+    with private_stack(kafka=not given_kafka, database=own_database) as stack:
+        state = read_state(stack.directory)
+        assert state is not None
+        yield Servers(
+            kafka=given_kafka or stack.kafka,
+            database=stack.database if own_database else given_database if database else "",
+            pids={name: identity.pid for name, identity in state.servers.items()},
+            versions={"kafka": "as given" if given_kafka else KAFKA_VERSION},
+        )
