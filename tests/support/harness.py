@@ -20,7 +20,7 @@ from sealstream.kafka.admin import TopicAdmin
 from sealstream.kafka.client import KafkaConnection
 from sealstream.kafka.topics import DEAD_LETTER_BYTES_MAX, TopicNames
 from sealstream.schemas.entry import Genesis, Kind, entry_hash, parse
-from support.model import ExpectedRecord, Model, SourceRecord
+from support.model import ExpectedRecord, LostRange, Model, SourceRecord
 
 Stage = Literal["chained", "stored", "verified"]
 READ_TIMEOUT_SECONDS = 60.0
@@ -139,21 +139,38 @@ class AuditHarness:
         self.topics = topics
         self.genesis = genesis
         self.database_url = database_url
+        self.lost: list[LostRange] = []
+        """Ranges of the source that were accepted as lost."""
+        self._kept: dict[tuple[int, int], LogRecord] = {}
+
+    def keep(self) -> None:
+        """Remember the source as it is now, because retention is about to take records of it away."""
+        self._kept |= {(record.partition, record.offset): record for records in self.source() for record in records}
 
     def source(self) -> list[list[LogRecord]]:
-        """Return the source as it is now."""
-        return read_log(self.connection, self.topics.events, self.genesis.partitions)
+        """Return the source as it is now, with what was kept of it and is no longer there."""
+        now = read_log(self.connection, self.topics.events, self.genesis.partitions)
+        found = self._kept | {(record.partition, record.offset): record for records in now for record in records}
+        there = [found[place] for place in sorted(found) if not self._is_lost(*place)]
+        return [[record for record in there if record.partition == n] for n in range(self.genesis.partitions)]
+
+    def _is_lost(self, partition: int, offset: int) -> bool:
+        return any(lost.partition == partition and lost.first <= offset <= lost.last for lost in self.lost)
 
     def expected(self) -> list[list[ExpectedRecord]]:
         """Return what audit.chained must hold of the source as it is now."""
         topic_id = TopicAdmin(self.connection).describe([self.topics.events])[self.topics.events].topic_id
         models = [Model(self.genesis, topic_id, n) for n in range(self.genesis.partitions)]
         return [
-            model.expect(
-                SourceRecord(r.partition, r.offset, r.key, r.value, r.timestamp_ms, r.headers) for r in records
-            )
+            model.expect(self._with_lost(model.partition, records))
             for model, records in zip(models, self.source(), strict=True)
         ]
+
+    def _with_lost(self, partition: int, records: list[LogRecord]) -> list[SourceRecord | LostRange]:
+        """Return a partition's records and the ranges lost between them, in the order of their offsets."""
+        there = [SourceRecord(r.partition, r.offset, r.key, r.value, r.timestamp_ms, r.headers) for r in records]
+        lost = [lost for lost in self.lost if lost.partition == partition]
+        return sorted([*there, *lost], key=lambda record: record.offset)
 
     def check(
         self,

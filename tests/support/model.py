@@ -18,6 +18,7 @@ from sealstream.schemas.entry import (
     VALUE_BYTES_MAX,
     ZERO_HASH,
     Entry,
+    GapReason,
     Genesis,
     Kind,
     Quarantine,
@@ -49,6 +50,30 @@ class SourceRecord:
     value: bytes | None
     timestamp_ms: int | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LostRange:
+    """A range of the source that is lost, and that an operator has accepted as lost.
+
+    Arguments:
+        partition: The partition.
+        first: The first lost offset.
+        last: The last lost offset.
+        received: The time of the first record behind it, in microseconds; 0 for none.
+        reason: Why it is lost.
+    """
+
+    partition: int
+    first: int
+    last: int
+    received: int
+    reason: GapReason = GapReason.EXPIRED
+
+    @property
+    def offset(self) -> int:
+        """Where it stands in the source."""
+        return self.first
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +110,21 @@ class Model:
         default_factory=lambda: defaultdict[tuple[str, str], list[tuple[int, int, bytes, int]]](list)
     )
 
-    def expect(self, records: Iterable[SourceRecord]) -> list[ExpectedRecord]:
-        """Return what the records must become, in order, geneses included."""
-        return [expected for record in records for expected in self._expect(record)]
+    def expect(self, records: Iterable[SourceRecord | LostRange]) -> list[ExpectedRecord]:
+        """Return what records, and the ranges lost between them, must become, in order, geneses included."""
+        return [
+            expected
+            for record in records
+            for expected in (self._expect_gap(record) if isinstance(record, LostRange) else self._expect(record))
+        ]
+
+    def _expect_gap(self, lost: LostRange) -> Sequence[ExpectedRecord]:
+        chain, at = f"!partition-{self.partition}", SourceRecord(self.partition, lost.first, None, None, None)
+        made: list[ExpectedRecord] = []
+        if self.chains[chain].seq == 0:
+            made.append(self._append(at, chain, Kind.GENESIS, self.genesis.payload(), lost.received))
+        payload = f"first {lost.first}\nlast {lost.last}\n".encode()
+        return [*made, self._append(at, chain, Kind.GAP, payload, lost.received, reason=lost.reason)]
 
     def _expect(self, record: SourceRecord) -> Sequence[ExpectedRecord]:
         value = record.value or b""
