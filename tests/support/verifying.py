@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME
 
 from sealstream.kafka.partition import partition_of
+from sealstream.kafka.topics import SEAL_ENTRY_HEADER, SEAL_SEQ_HEADER, TRACEPARENT_HEADER
 from sealstream.schemas.entry import Genesis
+from sealstream.sinks.verifier.ahead import Ahead
 from sealstream.sinks.verifier.partition import PartitionVerifier
 from sealstream.sinks.verifier.records import ChainedRecord, Outcome
+from sealstream.sinks.verifier.records import SourceMessage as AnySourceMessage
+from sealstream.sinks.verifier.records import source_record as source_record_of
 from sealstream.sinks.verifier.rules import Rules, SourceRecord
 from support.model import ExpectedRecord, Model
 from support.model import SourceRecord as ModelRecord
@@ -49,19 +57,70 @@ def chained(expected: Iterable[ExpectedRecord], first_offset: int = 0) -> list[C
     ]
 
 
+def published_seqs(outcome: Outcome, tenant: bytes) -> list[int]:
+    """Return the seqs of a tenant's records that are published, in their order."""
+    return [int(dict(headers)[SEAL_SEQ_HEADER] or b"") for key, _, headers in outcome.published if key == tenant]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMessage:
+    """A source record that answers like confluent-kafka's ``Message``."""
+
+    record: SourceRecord
+
+    def key(self) -> bytes | None:
+        """Return the key."""
+        return self.record.key
+
+    def value(self) -> bytes | None:
+        """Return the value."""
+        return self.record.value
+
+    def offset(self) -> int:
+        """Return the offset."""
+        return self.record.offset
+
+    def timestamp(self) -> tuple[int, int]:
+        """Return the type of the time and the time in milliseconds."""
+        if self.record.received is None:
+            return TIMESTAMP_CREATE_TIME, START_MS
+        return TIMESTAMP_LOG_APPEND_TIME, self.record.received // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ChainedMessage:
+    """A chained record that answers like confluent-kafka's ``Message``."""
+
+    record: ChainedRecord
+
+    def key(self) -> bytes | None:
+        """Return the key."""
+        return self.record.key
+
+    def value(self) -> bytes | None:
+        """Return the value."""
+        return self.record.value
+
+    def offset(self) -> int:
+        """Return the offset."""
+        return self.record.offset
+
+    def headers(self) -> list[tuple[str, bytes]] | None:
+        """Return the headers; ``None`` where there are none."""
+        named = ((SEAL_ENTRY_HEADER, self.record.entry), (TRACEPARENT_HEADER, self.record.traceparent))
+        return [(name, value) for name, value in named if value is not None] or None
+
+
 class MemorySource:
     """A source partition that is all there."""
 
     def __init__(self, records: Sequence[SourceRecord]) -> None:
-        self._records = list(records)
-        self._at = 0
+        self._messages: deque[AnySourceMessage] = deque(SourceMessage(record) for record in records)
+        self.taken_bytes = 0
 
     def ready(self) -> SourceRecord | None:
         """Return the next record."""
-        if self._at == len(self._records):
-            return None
-        self._at += 1
-        return self._records[self._at - 1]
+        return source_record_of(self._messages.popleft()) if self._messages else None
 
     def wait(self, until: int) -> SourceRecord | None:
         """Return the next record; nobody needs to wait for memory."""
@@ -70,29 +129,50 @@ class MemorySource:
 
     def find(self, offset: int) -> SourceRecord | None:
         """Return the record at an offset."""
-        return next((record for record in self._records if record.offset == offset), None)
+        return next((source_record_of(m) for m in self._messages if m.offset() == offset), None)
 
-    def upcoming(self) -> Sequence[SourceRecord]:
+    def upcoming(self) -> Iterable[SourceRecord]:
         """Return the records that come next."""
-        return self._records[self._at :]
+        return map(source_record_of, self._messages)
+
+    def messages(self) -> deque[AnySourceMessage]:
+        """Return the messages that come next."""
+        return self._messages
+
+    def taken(self, last: AnySourceMessage, size_bytes: int) -> None:
+        """Take note of messages that were taken."""
+        del last
+        self.taken_bytes += size_bytes
+
+
+class WholeRules(PartitionVerifier):
+    """The plain twin: each record is judged by the whole rules, as if none were ordinary."""
+
+    def _pass_ordinary(self, ahead: Ahead, outcome: Outcome, latest: int) -> None:
+        del ahead, outcome, latest
 
 
 def verify_log(
-    source: Sequence[SourceRecord], log: Sequence[ChainedRecord], *, genesis: Genesis = GENESIS, batch: int = 1_000_000
+    source: Sequence[SourceRecord],
+    log: Sequence[ChainedRecord],
+    *,
+    genesis: Genesis = GENESIS,
+    batch: int = 1_000_000,
+    made_by: type[PartitionVerifier] = PartitionVerifier,
 ) -> tuple[PartitionVerifier, Outcome]:
     """Check a whole log in batches and return the verifier with all that it found."""
-    verifier = PartitionVerifier(Rules(genesis, TOPIC_ID, PARTITION), MemorySource(source))
+    verifier = made_by(Rules(genesis, TOPIC_ID, PARTITION), MemorySource(source))
     whole = Outcome()
-    rest = list(log)
+    rest = [ChainedMessage(record) for record in log]
     while rest:
-        records, rest = rest[:batch], rest[batch:]
+        messages, rest = rest[:batch], rest[batch:]
         following = [rest]
 
-        def more(following: list[list[ChainedRecord]] = following) -> list[ChainedRecord]:
+        def more(following: list[list[ChainedMessage]] = following) -> list[ChainedMessage]:
             taken, following[0] = following[0][:batch], following[0][batch:]
             return taken
 
-        outcome = verifier.check(records, more, latest=LATEST)
+        outcome = verifier.check(messages, more, latest=LATEST)
         rest = following[0]
         whole.published += outcome.published
         whole.violations += outcome.violations

@@ -31,6 +31,7 @@ from support.verifying import (
     START_MS,
     chained,
     model_chain,
+    published_seqs,
     source_record,
     tenants_here,
     verify_log,
@@ -82,7 +83,7 @@ def _found(outcome: Outcome) -> list[tuple[str, str, int | None]]:
 
 
 def _published(outcome: Outcome, tenant: bytes) -> list[int]:
-    return [demand.seq for _, demand in outcome.published if demand.chain.name == tenant]
+    return published_seqs(outcome, tenant)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 1000])
@@ -93,7 +94,7 @@ def test_a_right_log_is_published_whole(batch: int) -> None:
     verifier, outcome = verify_log(source, _log(source), batch=batch)
 
     assert _found(outcome) == []
-    assert [r.value for r, _ in outcome.published] == [r.value for r in source]
+    assert [value for _, value, _ in outcome.published] == [r.value for r in source]
     assert outcome.kinds == {Kind.GENESIS: 2, Kind.EVENT: 40}
     assert verifier.source_position == 40
 
@@ -408,7 +409,8 @@ def test_reports_are_bounded() -> None:
     verifier, outcome = verify_log(source, log)
 
     assert len(outcome.violations) == OPEN_VIOLATIONS_MAX
-    chain = verifier.chains[ACME]
+    chain = verifier.chains.get(ACME)
+    assert chain is not None
     assert (len(chain.open), chain.unreported) == (OPEN_VIOLATIONS_MAX, 401 - OPEN_VIOLATIONS_MAX)
     assert outcome.published == []
 

@@ -135,10 +135,10 @@ class Restorer:
             delayed=position.delayed,
         )
         found = Outcome()
-        for finding in self._loader.tail(number, rules, position, state.chains):
-            verifier.report(finding, state.chains[finding.tenant.encode()], found)
+        for chain, finding in self._loader.tail(number, rules, position, state.chains):
+            verifier.report(finding, chain, found)
         self._resolutions.poll()
-        found.touched |= {name: chain for name, chain in state.chains.items() if self._resolutions.apply(chain)}
+        found.touched |= {chain.name: chain for chain in state.chains.unsound() if self._resolutions.apply(chain)}
         return Assigned(verifier, source, position, found)
 
     def _log(self, topic: str, number: int) -> Log:

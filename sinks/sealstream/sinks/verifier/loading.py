@@ -10,13 +10,14 @@ from typing import Final, cast
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 
 from sealstream.kafka.client import KafkaConnection
-from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TRACEPARENT_HEADER, TopicNames
+from sealstream.kafka.topics import TopicNames
 from sealstream.schemas.entry import WINDOW_KINDS, Entry, entry_hash
 from sealstream.schemas.errors import HeadsDiffer, SourceExpired, Unreachable
 from sealstream.schemas.violation import ViolationType
+from sealstream.sinks.verifier.chains import Chains
 from sealstream.sinks.verifier.clients import reader
 from sealstream.sinks.verifier.diagnosis import Finding, claim_of
-from sealstream.sinks.verifier.records import Chain, ChainedRecord
+from sealstream.sinks.verifier.records import Chain, chained_record
 from sealstream.sinks.verifier.rules import Rules
 from sealstream.sinks.verifier.source import ASK_SECONDS, FETCH_RECORDS, POLL_SECONDS, Interrupted, is_passing
 from sealstream.sinks.verifier.state import Position, StateReader
@@ -26,23 +27,6 @@ from sealstream.worker.logs import logger
 RECENT_ENTRIES: Final = 65_536
 """How many entries back the one that was verified last is looked for."""
 SETTLING_PAUSE_SECONDS: Final = 0.5
-
-
-def chained_record(message: Message) -> ChainedRecord:
-    """Return a message of audit.chained as it is checked."""
-    try:
-        headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    except (SystemError, UnicodeError):
-        # confluent-kafka cannot present headers of which one has a name that is no UTF-8; no processor writes such.
-        headers = []
-    entries, entry, traceparent = 0, None, None
-    for name, value in headers:
-        if name == SEAL_ENTRY_HEADER:
-            entries, entry = entries + 1, value
-        elif name == TRACEPARENT_HEADER and traceparent is None:
-            traceparent = value
-    offset = cast("int", message.offset())
-    return ChainedRecord(offset, message.key(), message.value(), entry if entries == 1 else None, traceparent)
 
 
 class Loader:
@@ -102,6 +86,7 @@ class Loader:
             state = StateReader(number)
             for message in self._read(self._topics.verifier, number, OFFSET_BEGINNING, None):
                 state.feed(message.key(), message.value())
+            state.chains.rest()
             position = None if state.position is None else state.position.chained
             if at == position:
                 return state
@@ -118,11 +103,11 @@ class Loader:
             logger().info("waiting for audit.verifier to equal the committed offset", partition=number)
             self._pause()
 
-    def tail(self, number: int, rules: Rules, position: Position, chains: dict[bytes, Chain]) -> list[Finding]:
+    def tail(self, number: int, rules: Rules, position: Position, chains: Chains) -> list[tuple[Chain, Finding]]:
         """Fill a partition's window from the records that were verified already, and compare these with the state.
 
         Returns:
-            The chains whose last entry is no longer the one that was verified.
+            The chains whose last entry is no longer the one that was verified, and what is wrong with them.
 
         Raises:
             SourceExpired: Records of the window are gone.
@@ -154,8 +139,8 @@ class Loader:
                 f"{self._topics.chained} partition {number} begins within the duplicate window, at offset {low}",
                 hint="its retention must be longer than the window by two days: sealstream topics check",
             )
-        suspects = [(chains[name], end) for name, end in last.items() if name in chains]
-        return [_altered(chain) for chain, end in suspects if _is_gone(chain, end, recent)]
+        suspects = [(chains.get(name), end) for name, end in last.items()]
+        return [(chain, _altered(chain)) for chain, end in suspects if chain and _is_gone(chain, end, recent)]
 
     def _tail_start(self, number: int, low: int, position: Position, oldest: int) -> int:
         """Return an offset of audit.chained from which the whole window follows, not much further back than needed.

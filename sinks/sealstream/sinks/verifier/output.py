@@ -8,19 +8,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, TopicPartition
 
-from sealstream.kafka.topics import (
-    CE_ID_HEADER,
-    SEAL_ENTRY_HEADER,
-    SEAL_HASH_HEADER,
-    SEAL_PREV_HEADER,
-    SEAL_SEQ_HEADER,
-    TRACEPARENT_HEADER,
-    TopicNames,
-)
+from sealstream.kafka.topics import TopicNames
 from sealstream.kafka.transactions import TransactionError, produce_waiting, transactional_call
 from sealstream.schemas.violation import Violation
 from sealstream.sinks.verifier.clients import producer
-from sealstream.sinks.verifier.records import ChainedRecord, Demand, Outcome
+from sealstream.sinks.verifier.records import Outcome, Published
 from sealstream.sinks.verifier.source import Interrupted
 from sealstream.sinks.verifier.state import Position, chain_key, pack_chain, partition_key
 from sealstream.worker.logs import logger
@@ -116,13 +108,20 @@ class Output:
 
     def _write(self, change: Change) -> None:
         partition, outcome = change.partition, change.outcome
-        for record, demand in outcome.published:
-            self._produce(self._topics.verified, partition, record.key, record.value, headers=_headers(record, demand))
+        self._publish(partition, outcome.published)
         for violation in outcome.violations:
             self._report(violation)
         for name, chain in outcome.touched.items():
             self._produce(self._topics.verifier, partition, chain_key(partition, name), pack_chain(chain))
         self._produce(self._topics.verifier, partition, partition_key(partition), change.position.pack())
+
+    def _publish(self, partition: int, records: Sequence[Published]) -> None:
+        topic, produce = self._topics.verified, self._producer.produce
+        for key, value, headers in records:
+            try:
+                produce(topic, value, key, partition, headers=headers)
+            except BufferError:
+                self._produce(topic, partition, key, value, headers=headers)
 
     def _report(self, violation: Violation) -> None:
         self._produce(self._topics.violations, 0, violation.tenant.encode(), violation.encode())
@@ -146,19 +145,6 @@ class Output:
             if time.monotonic() > self._stop_seen + STOP_GRACE_SECONDS:
                 raise Interrupted
         return call()
-
-
-def _headers(record: ChainedRecord, demand: Demand) -> list[tuple[str, bytes]]:
-    headers = [
-        (SEAL_ENTRY_HEADER, demand.entry),
-        (SEAL_SEQ_HEADER, b"%d" % demand.seq),
-        (SEAL_HASH_HEADER, demand.digest.hex().encode()),
-        (SEAL_PREV_HEADER, demand.prev.hex().encode()),
-        (CE_ID_HEADER, demand.verdict.event_id),
-    ]
-    if record.traceparent is not None:
-        headers.append((TRACEPARENT_HEADER, record.traceparent))
-    return headers
 
 
 def is_connectivity(error: TransactionError) -> bool:

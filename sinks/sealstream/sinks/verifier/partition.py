@@ -1,8 +1,9 @@
 """One partition of audit.chained, checked record by record against what the rules demand of the source. Pure.
 
-The common case is three comparisons of bytes. Where they fail, the question is which of three things happened: another
-record stands in the place of the demanded one, the demanded one is missing, or one too many is there. Behind that the
-checks find their footing again, so that one wrong record is one violation.
+The common case is three comparisons of bytes, and nearly all of those are made in ``ordinary.py``. Where they fail, the
+question is which of three things happened: another record stands in the place of the demanded one, the demanded one is
+missing, or one too many is there. Behind that the checks find their footing again, so that one wrong record is one
+violation.
 """
 
 from __future__ import annotations
@@ -10,21 +11,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, cast
 
 from sealstream.schemas.entry import PUBLISHED_KINDS, ZERO_HASH, Entry, Genesis, Kind, entry_hash, payload_digest
 from sealstream.schemas.errors import EntryInvalid, InstanceDiffers
 from sealstream.schemas.violation import Severity, Violation, ViolationType
 from sealstream.sinks.verifier.ahead import LOOKAHEAD_RECORDS, Ahead, More
+from sealstream.sinks.verifier.chains import Chains
 from sealstream.sinks.verifier.diagnosis import Finding, claim_of, extra, instead
+from sealstream.sinks.verifier.ordinary import OrdinaryPass
 from sealstream.sinks.verifier.records import (
     OPEN_VIOLATIONS_MAX,
     Chain,
+    ChainedMessage,
     ChainedRecord,
     Demand,
     Head,
     Outcome,
     Source,
+    published,
 )
 from sealstream.sinks.verifier.rules import Rules, Verdict
 
@@ -38,7 +43,7 @@ class PartitionVerifier:
     Arguments:
         rules: The rules for this partition, their window filled as far as the verifier has come.
         source: The partition of audit.events, at ``source_position``.
-        chains: The chains as far as they were verified, by name.
+        chains: The chains as far as they were verified.
         chained_position: The offset behind the last chained record that was checked.
         source_position: The first source offset whose entries have not all been verified.
         delayed: Hashes of entries that were reported to stand behind their place and have not come yet.
@@ -49,21 +54,22 @@ class PartitionVerifier:
         rules: Rules,
         source: Source,
         *,
-        chains: dict[bytes, Chain] | None = None,
+        chains: Chains | None = None,
         chained_position: int = 0,
         source_position: int = 0,
         delayed: Iterable[bytes] = (),
     ) -> None:
         self.rules = rules
-        self.chains: dict[bytes, Chain] = {} if chains is None else chains
+        self.chains = Chains() if chains is None else chains
         self.chained_position = chained_position
         self.source_position = source_position
         self.delayed: dict[bytes, None] = dict.fromkeys(delayed)
         self._source = source
         self._demands: deque[Demand] = deque()
         self._clock_ahead = False
+        self._ordinary = OrdinaryPass(rules, source, self.chains)
 
-    def check(self, records: Sequence[ChainedRecord], more: More, *, latest: int) -> Outcome:
+    def check(self, records: Sequence[ChainedMessage], more: More, *, latest: int) -> Outcome:
         """Check the next records of the partition.
 
         Arguments:
@@ -80,18 +86,35 @@ class PartitionVerifier:
         """
         outcome = Outcome()
         ahead = Ahead(records, more)
-        while (record := ahead.current()) is not None:
+        while True:
+            if not (self._demands or self._clock_ahead):
+                self._pass_ordinary(ahead, outcome, latest)
+            record = ahead.current()
+            if record is None:
+                break
             demand = self._demand(record)
             if demand is not None and demand.met_by(record):
                 self._accept(record, demand, outcome)
                 if demand.verdict.received > latest or self._clock_ahead:
                     self._check_clock(demand, latest, outcome)
-            elif not self._disagree(record, demand, ahead, outcome):
-                continue
+            else:
+                self._ordinary.forget()
+                if not self._disagree(record, demand, ahead, outcome):
+                    continue
             ahead.take()
             outcome.records += 1
             self.chained_position = record.offset + 1
+        self._ordinary.forget()
+        self.chains.rest(keep={demand.chain.name for demand in self._demands})
         return outcome
+
+    def _pass_ordinary(self, ahead: Ahead, outcome: Outcome, latest: int) -> None:
+        """Accept what is ordinary at once; the first record that is not, is judged by the whole rules."""
+        index, position = self._ordinary.accept(ahead.messages, ahead.at, outcome, latest=latest)
+        if index > ahead.at:
+            self.source_position = position
+            self.chained_position = cast("int", ahead.messages[index - 1].offset()) + 1
+            ahead.take(index - ahead.at)
 
     @property
     def is_waiting(self) -> bool:
@@ -110,7 +133,8 @@ class PartitionVerifier:
             verdict = self.rules.judge(source)
             chain = self.chains.get(verdict.chain)
             if chain is None:
-                chain = self.chains[verdict.chain] = Chain(verdict.chain)
+                chain = Chain(verdict.chain)
+                self.chains.put(chain)
             self._demands.extend(self._demands_of(chain, verdict, chain.head))
         return self._demands[0]
 
@@ -134,7 +158,7 @@ class PartitionVerifier:
         chain.missing = False
         outcome.kinds[demand.kind] += 1
         if demand.kind in PUBLISHED_KINDS and not chain.open:
-            outcome.published.append((record, demand))
+            outcome.published.append(published(demand, record.traceparent))
 
     def _pass(self, demand: Demand, outcome: Outcome) -> None:
         """Move on behind the first demand, as if it had been met."""
@@ -238,7 +262,7 @@ class PartitionVerifier:
 
     def _instead(self, record: ChainedRecord, claim: Entry | None, demand: Demand, outcome: Outcome) -> None:
         """Another record stands in the place of the demanded one."""
-        if demand.genesis and claim is not None and not any(chain.head.seq for chain in self.chains.values()):
+        if demand.genesis and claim is not None and not self.chains.begun:
             self._compare_first_genesis(record, claim)
         self.report(instead(record, claim, demand), demand.chain, outcome)
         self._pass(demand, outcome)
@@ -254,7 +278,8 @@ class PartitionVerifier:
             name, belongs = self.rules.partition_chain, True
         chain = self.chains.get(name)
         if chain is None and belongs:
-            chain = self.chains[name] = Chain(name)
+            chain = Chain(name)
+            self.chains.put(chain)
         finding = extra(
             record,
             claim,

@@ -1,18 +1,71 @@
 """What the verifier reads, remembers and hands on, as plain types."""
 
+# ruff: noqa: D102 - the methods of the messages' protocols are described by their classes
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
+from sealstream.kafka.topics import (
+    CE_ID_HEADER,
+    SEAL_ENTRY_HEADER,
+    SEAL_HASH_HEADER,
+    SEAL_PREV_HEADER,
+    SEAL_SEQ_HEADER,
+    TRACEPARENT_HEADER,
+)
 from sealstream.schemas.entry import ZERO_HASH, Kind
 from sealstream.schemas.violation import Violation
 from sealstream.sinks.verifier.rules import SourceRecord, Verdict
 
 OPEN_VIOLATIONS_MAX: Final = 100
 """How many open violations of one chain are reported; further ones are only counted until these are resolved."""
+LOG_APPEND_TIME: Final = 2
+"""The timestamp type of a record whose time is the broker's, as the Kafka protocol and librdkafka number it."""
+
+
+class SourceMessage(Protocol):
+    """A record of audit.events as confluent-kafka's ``Message`` presents it: nothing is copied before it is checked."""
+
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def offset(self) -> int | None: ...
+    def timestamp(self) -> tuple[int, int]: ...
+
+
+class ChainedMessage(Protocol):
+    """A record of audit.chained as confluent-kafka's ``Message`` presents it."""
+
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def offset(self) -> int | None: ...
+    def headers(self) -> object: ...
+
+
+def source_record(message: SourceMessage) -> SourceRecord:
+    """Return a message of audit.events as the rules take it."""
+    kind, milliseconds = message.timestamp()
+    received = milliseconds * 1000 if kind == LOG_APPEND_TIME else None
+    return SourceRecord(cast("int", message.offset()), message.key(), message.value(), received)
+
+
+def chained_record(message: ChainedMessage) -> ChainedRecord:
+    """Return a message of audit.chained as it is checked."""
+    try:
+        headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+    except (SystemError, UnicodeError):
+        # confluent-kafka cannot present headers of which one has a name that is no UTF-8; no processor writes such.
+        headers = []
+    entries, entry, traceparent = 0, None, None
+    for name, value in headers:
+        if name == SEAL_ENTRY_HEADER:
+            entries, entry = entries + 1, value
+        elif name == TRACEPARENT_HEADER and traceparent is None:
+            traceparent = value
+    offset = cast("int", message.offset())
+    return ChainedRecord(offset, message.key(), message.value(), entry if entries == 1 else None, traceparent)
 
 
 class ChainedRecord(NamedTuple):
@@ -51,7 +104,8 @@ class Chain:
 
     Arguments:
         name: The chain's name.
-        head: Where it goes on by the rules.
+        seq: The seq of its next entry by the rules.
+        prev: The hash of the entry before that.
         other: Behind something at fault: where it goes on if the log was written so, rather than altered later. The
             next entry shows which of the two is the case.
         missing: Whether the record before its next one was found not to be chained, and reported.
@@ -60,16 +114,31 @@ class Chain:
     """
 
     name: bytes
-    head: Head = field(default_factory=Head)
+    seq: int = 0
+    prev: bytes = ZERO_HASH
     other: Head | None = None
     missing: bool = False
     open: list[str] = field(default_factory=list[str])
     unreported: int = 0
 
     @property
+    def head(self) -> Head:
+        """Where it goes on by the rules."""
+        return Head(self.seq, self.prev)
+
+    @head.setter
+    def head(self, head: Head) -> None:
+        self.seq, self.prev = head
+
+    @property
     def stopped(self) -> bool:
         """Whether its verified feed stands still."""
         return bool(self.open)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing more is known of it than where it goes on."""
+        return not (self.open or self.unreported or self.missing or self.other)
 
 
 class Demand(NamedTuple):
@@ -105,19 +174,38 @@ class Demand(NamedTuple):
         return record.entry == self.entry and record.value == self.value and record.key == self.chain.name
 
 
+Headers: TypeAlias = list[tuple[str, str | bytes | None]]
+Published: TypeAlias = tuple[bytes, bytes, Headers]
+"""A record for audit.verified: key, value, headers. A plain tuple, because there is one for nearly every record."""
+
+
+def published(demand: Demand, traceparent: bytes | None) -> Published:
+    """Return what goes to audit.verified for a record that met its demand."""
+    headers: Headers = [
+        (SEAL_ENTRY_HEADER, demand.entry),
+        (SEAL_SEQ_HEADER, b"%d" % demand.seq),
+        (SEAL_HASH_HEADER, demand.digest.hex()),
+        (SEAL_PREV_HEADER, demand.prev.hex()),
+        (CE_ID_HEADER, demand.verdict.event_id),
+    ]
+    if traceparent is not None:
+        headers.append((TRACEPARENT_HEADER, traceparent))
+    return demand.chain.name, demand.value, headers
+
+
 @dataclass(slots=True)
 class Outcome:
     """What checking a batch of one partition came to; it takes effect with the transaction that carries it.
 
     Arguments:
-        published: What goes to audit.verified, in order: each chained record and what it was held against.
+        published: What goes to audit.verified, in order.
         violations: What goes to audit.violations.
         touched: The chains whose state changed, by name.
         kinds: Number of entries that hold, by kind.
         records: Number of chained records that were checked.
     """
 
-    published: list[tuple[ChainedRecord, Demand]] = field(default_factory=list[tuple[ChainedRecord, Demand]])
+    published: list[Published] = field(default_factory=list[Published])
     violations: list[Violation] = field(default_factory=list[Violation])
     touched: dict[bytes, Chain] = field(default_factory=dict[bytes, Chain])
     kinds: Counter[Kind] = field(default_factory=Counter[Kind])
@@ -129,9 +217,9 @@ class Outcome:
         return not (self.records or self.touched or self.violations)
 
     def add(self, other: Outcome) -> None:
-        """Let another outcome of the same partition, without records, take effect with this one."""
+        """Let an earlier outcome of the same partition, without records, take effect with this one."""
         self.violations += other.violations
-        self.touched |= other.touched
+        self.touched = other.touched | self.touched
 
 
 class Source(Protocol):
@@ -151,4 +239,17 @@ class Source(Protocol):
 
     def upcoming(self) -> Iterable[SourceRecord]:
         """Return the records that are at hand already, in order, without moving."""
+        ...
+
+    def messages(self) -> deque[SourceMessage]:
+        """Return the messages that are at hand already; who takes some from the left says so with :meth:`taken`."""
+        ...
+
+    def taken(self, last: SourceMessage, size_bytes: int) -> None:
+        """Move behind messages that were taken.
+
+        Arguments:
+            last: The last of them.
+            size_bytes: The size of their values.
+        """
         ...

@@ -12,7 +12,7 @@ from sealstream.schemas.errors import SealstreamError, SourceExpired, Unreachabl
 from sealstream.sinks.verifier.output import is_connectivity
 from sealstream.sinks.verifier.session import Session
 from sealstream.sinks.verifier.source import Interrupted
-from sealstream.worker import logs
+from sealstream.worker import logs, memory
 from sealstream.worker.logs import logger
 from sealstream.worker.settings import Settings
 from sealstream.worker.stop import END_SECONDS, StopSignal
@@ -129,6 +129,7 @@ def run(settings: Settings) -> int:
         longer be checked, because they expired before they were.
     """
     logs.configure("verifier", level=settings.log_level, format=settings.log_format)
+    memory.tune()
     stop = StopSignal()
     stop.install(end_within_seconds=END_SECONDS)
     verifier = Verifier(settings, stop)

@@ -20,9 +20,9 @@ from sealstream.schemas.errors import InstanceDiffers, Unreachable
 from sealstream.sinks.verifier.assigned import Assigned, Restorer
 from sealstream.sinks.verifier.clients import member, member_name
 from sealstream.sinks.verifier.counting import count
-from sealstream.sinks.verifier.loading import Loader, chained_record
+from sealstream.sinks.verifier.loading import Loader
 from sealstream.sinks.verifier.output import Change, Output
-from sealstream.sinks.verifier.records import ChainedRecord, Outcome
+from sealstream.sinks.verifier.records import Outcome
 from sealstream.sinks.verifier.resolutions import Resolutions
 from sealstream.sinks.verifier.source import Interrupted, LogCut, SourceReader, is_passing
 from sealstream.worker import metrics
@@ -150,18 +150,18 @@ class Session:
             logger().info("partitions were taken away during a batch; it is their next owner's")
             return False
 
-    def _take(self) -> dict[int, list[ChainedRecord]]:
+    def _take(self) -> dict[int, list[Message]]:
         """Return the next records by partition, bounded in number and bytes."""
         waiting, self._waiting = self._waiting, {}
         messages = [message for several in waiting.values() for message in several] or self._poll(POLL_SECONDS)
-        taken: dict[int, list[ChainedRecord]] = {}
+        taken: dict[int, list[Message]] = {}
         size_bytes = records = 0
         for message in messages:
             number = cast("int", message.partition())
             if records >= self._settings.batch_records_max or size_bytes >= self._settings.batch_bytes_max:
                 self._waiting.setdefault(number, []).append(message)
             elif number in self._assigned:
-                taken.setdefault(number, []).append(chained_record(message))
+                taken.setdefault(number, []).append(message)
                 records += 1
                 size_bytes += len(message)
         return taken
@@ -188,7 +188,7 @@ class Session:
                 is_passing(error)
         return records
 
-    def _more(self, number: int) -> list[ChainedRecord]:
+    def _more(self, number: int) -> list[Message]:
         """Return records that follow on a partition, if any come soon; what comes of others is kept for later."""
         deadline = time.monotonic() + MORE_SECONDS
         generation = self._generation
@@ -199,9 +199,9 @@ class Session:
                 raise _Revoked
             if self._stopping():
                 raise Interrupted
-        return [chained_record(message) for message in self._waiting.pop(number, [])]
+        return self._waiting.pop(number, [])
 
-    def _verify(self, batches: dict[int, list[ChainedRecord]]) -> bool:
+    def _verify(self, batches: dict[int, list[Message]]) -> bool:
         """Check the batches and commit what came of them, together with what was resolved in the meantime."""
         latest = (time.time_ns() // 1_000) + CLOCK_TOLERANCE_SECONDS * 1_000_000
         outcomes = {
@@ -218,7 +218,8 @@ class Session:
             outcome.add(assigned.found)
             assigned.found = Outcome()
             if resolved:
-                outcome.touched |= {n: c for n, c in assigned.verifier.chains.items() if self._resolutions.apply(c)}
+                unsound = assigned.verifier.chains.unsound()
+                outcome.touched |= {chain.name: chain for chain in unsound if self._resolutions.apply(chain)}
             if outcome.is_empty and not self._is_overdue(assigned):
                 del outcomes[number]
         if outcomes:
@@ -249,7 +250,7 @@ class Session:
         for number, assigned in self._assigned.items():
             _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topics.chained, number), cached=True)
             metrics.VERIFIER_LAG.labels(number).set(max(0, end - assigned.position_now().chained))
-        stopped = sum(chain.stopped for a in self._assigned.values() for chain in a.verifier.chains.values())
+        stopped = sum(chain.stopped for a in self._assigned.values() for chain in a.verifier.chains.unsound())
         metrics.VERIFIER_STOPPED.set(stopped)
         metrics.VERIFIER_STANDING.set(len(self._standing))
 

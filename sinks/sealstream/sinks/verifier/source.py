@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, cast
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from sealstream.kafka.client import KafkaConnection
 from sealstream.schemas.errors import ConfigError, Unreachable
 from sealstream.sinks.verifier.clients import reader
+from sealstream.sinks.verifier.records import SourceMessage, source_record
 from sealstream.sinks.verifier.rules import SourceRecord
 
 OFFSET_MAX: Final = 2**62
@@ -48,13 +49,6 @@ class LogCut(Exception):  # says what happened to the log; the session turns it 
 
 class Interrupted(Exception):  # no error: the worker was told to stop
     """The worker was told to stop while it waited."""
-
-
-def source_record(message: Message) -> SourceRecord:
-    """Return a message of audit.events as the rules take it."""
-    kind, milliseconds = message.timestamp()
-    received = milliseconds * 1000 if kind == TIMESTAMP_LOG_APPEND_TIME else None
-    return SourceRecord(cast("int", message.offset()), message.key(), message.value(), received)
 
 
 def is_passing(error: KafkaError) -> bool:
@@ -121,19 +115,23 @@ class SourceReader:
         """
         first = self._consumer.poll(timeout_seconds)
         messages = [] if first is None else [first, *self._consumer.consume(FETCH_RECORDS, 0)]
+        arrived: dict[int, list[Message]] = {}
         for message in messages:
-            error = message.error()
-            partition = self._partitions.get(cast("int", message.partition()))
+            error, number = message.error(), cast("int", message.partition())
             if error is None:
-                if partition is not None:
-                    partition.take_in(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
+                arrived.setdefault(number, []).append(message)
+                continue
+            partition = self._partitions.get(number)
+            if error.code() == KafkaError._PARTITION_EOF:
                 if partition is not None:
                     partition.end = cast("int", message.offset())
             elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-                raise LogCut(self.topic, cast("int", message.partition()))
+                raise LogCut(self.topic, number)
             else:
                 is_passing(error)
+        for number, several in arrived.items():
+            if number in self._partitions:
+                self._partitions[number].take_in(several)
         full = [p for p in self._partitions.values() if p.is_full and not p.paused]
         self._pause(full)
 
@@ -209,35 +207,48 @@ class SourcePartition:
         """Where the partition ended when its end was reached last; -1 if that has not been since."""
         self._reader = reader
         self._next = position
-        self._records: deque[SourceRecord] = deque()
+        self._messages: deque[SourceMessage] = deque()
         self._size_bytes = 0
         self._found: SourceRecord | None = None
 
     @property
     def is_full(self) -> bool:
         """Whether as much has been read ahead as may be."""
-        return len(self._records) >= AHEAD_RECORDS_MAX or self._size_bytes >= AHEAD_BYTES_MAX
+        return len(self._messages) >= AHEAD_RECORDS_MAX or self._size_bytes >= AHEAD_BYTES_MAX
 
     def drained_to(self) -> int | None:
         """Return the offset up to which all records were asked for, if that is the partition's end."""
-        return None if self._records or self.end < self._next else self.end
+        return None if self._messages or self.end < self._next else self.end
 
-    def take_in(self, message: Message) -> None:
-        """Keep a message until it is asked for."""
-        record = source_record(message)
-        self._records.append(record)
-        self._size_bytes += len(record.value or b"")
+    def take_in(self, messages: Sequence[Message]) -> None:
+        """Keep messages until they are asked for."""
+        self._messages.extend(messages)
+        self._size_bytes += sum(map(len, messages))  # of their values
 
     def ready(self) -> SourceRecord | None:
         """Return the next record if it is at hand, and move behind it."""
-        if not self._records:
+        if not self._messages:
             return None
-        record = self._records.popleft()
-        self._size_bytes -= len(record.value or b"")
-        self._next = record.offset + 1
-        if self.paused and not self._records:
-            self._reader.resume(self)
+        message = self._messages.popleft()
+        record = source_record(message)
+        self.taken(message, len(record.value or b""))
         return record
+
+    def messages(self) -> deque[SourceMessage]:
+        """Return the messages that are at hand already; who takes some from the left says so with :meth:`taken`."""
+        return self._messages
+
+    def taken(self, last: SourceMessage, size_bytes: int) -> None:
+        """Move behind messages that were taken.
+
+        Arguments:
+            last: The last of them.
+            size_bytes: The size of their values.
+        """
+        self._next = cast("int", last.offset()) + 1
+        self._size_bytes -= size_bytes
+        if self.paused and not self._messages:
+            self._reader.resume(self)
 
     def wait(self, until: int) -> SourceRecord | None:
         """Return the next record and move behind it; ``None`` if there is certainly none up to an offset.
@@ -248,7 +259,7 @@ class SourcePartition:
         """
         patience = DOUBT_SECONDS if until < 0 else self._reader.patience_seconds
         deadline = time.monotonic() + patience
-        while not self._records:
+        while not self._messages:
             if 0 <= until < self.end:
                 return None
             if self._reader.stopping():
@@ -263,10 +274,10 @@ class SourcePartition:
     def find(self, offset: int) -> SourceRecord | None:
         """Return the record at an offset, if a read_committed reader sees one there, without moving."""
         if self._found is None or self._found.offset != offset:
-            here = next((record for record in self._records if record.offset == offset), None)
-            self._found = here if here is not None else self._reader.look_up(self.number, offset)
+            here = next((message for message in self._messages if message.offset() == offset), None)
+            self._found = self._reader.look_up(self.number, offset) if here is None else source_record(here)
         return self._found
 
     def upcoming(self) -> Iterable[SourceRecord]:
         """Return the records that are at hand already, in order, without moving."""
-        return iter(self._records)
+        return map(source_record, self._messages)
