@@ -87,11 +87,11 @@ def _forget(pipeline: Pipeline) -> None:
     client = AdminClient({"bootstrap.servers": pipeline.bootstrap})
     group = group_of(pipeline)
     wait_for(lambda: not _members(client, group), timeout_seconds=30, what="the end of the last session")
-    for future in client.delete_consumer_groups([group]).values():
-        cast("Future[None]", future).result()
+    for deleted in cast("dict[str, Future[None]]", client.delete_consumer_groups([group])).values():
+        deleted.result()
     outputs = [pipeline.topics.chained, pipeline.topics.heads, pipeline.topics.deadletter]
-    for future in client.delete_topics(outputs).values():
-        cast("Future[None]", future).result()
+    for deleted in cast("dict[str, Future[None]]", client.delete_topics(outputs)).values():
+        deleted.result()
     wait_for(
         lambda: all(pipeline.topic_id(topic) is None for topic in outputs), timeout_seconds=30, what="the topics to go"
     )
