@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sealstream.processors.points import Point
+from support.aftermath import finish
 from support.brokers import FaultBroker
 from support.faults import RESTARTS, Place, Restart, Scene
 from support.load import Load
@@ -62,7 +63,7 @@ def stopped(scene: Scene) -> None:
     """SIGSTOP for longer than the session, then SIGCONT: a zombie, which goes on as if nothing had happened.
 
     The same worker: nobody else was there meanwhile. Another worker: it has gone on. Two workers: so has another one,
-    and one under the zombie's own name, which the zombie must not put out.
+    and one under the zombie's own name: then one of the two ends.
     """
     scene.come_to_the_point("pause")
     scene.victim.process.send_signal(signal.SIGSTOP)
@@ -159,4 +160,4 @@ def test_nothing_is_lost_doubled_forked_or_left_open(
     scene = Scene(broker, pipeline, PLACES[place], restart, tmp_path)
     with Load(pipeline) as load:
         FAULTS[fault](scene)
-        scene.finish(load)
+        finish(pipeline, load, scene.alive)

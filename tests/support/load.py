@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +16,7 @@ from support.workers import Pipeline
 
 TENANTS = [f"tenant-{n}" for n in range(10)]
 TICK_SECONDS = 0.02
-RECORDS_PER_TICK = 8
+RECORDS_PER_TICK = 4
 DELIVERY_SECONDS = 90.0
 
 
@@ -48,10 +49,13 @@ class Load:
 
     Arguments:
         pipeline: Whose source it publishes to, at the broker's own address.
+
+    ``sent_at`` says of each delivered record, by partition and offset, when it was published (monotonic seconds).
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.count = 0
+        self.sent_at: dict[tuple[int, int], float] = {}
         self._topic = pipeline.topics.events
         self._partitions = pipeline.genesis.partitions
         self._failures: list[KafkaError] = []
@@ -97,8 +101,12 @@ class Load:
 
     def _publish(self, one: RawRecord) -> None:
         partition = partition_of(one.key or b"", self._partitions) if one.partition is None else one.partition
-        self._producer.produce(self._topic, one.value, one.key, partition, on_delivery=self._delivered)
+        self._producer.produce(
+            self._topic, one.value, one.key, partition, on_delivery=partial(self._delivered, time.monotonic())
+        )
 
-    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+    def _delivered(self, sent_at: float, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failures.append(error)
+        else:
+            self.sent_at[message.partition() or 0, message.offset() or 0] = sent_at
