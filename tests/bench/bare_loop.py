@@ -6,6 +6,7 @@ around it. What is wrong with a record ends it. It shares no code with the proce
 
 from __future__ import annotations
 
+import gc
 import json
 import struct
 import sys
@@ -104,6 +105,7 @@ class _Window:
 
 def run(task: Task) -> None:
     """Chain until the process is ended."""
+    gc.disable()  # nothing here is a cycle
     consumer, producer = Consumer(consumer_settings(task)), Producer(producer_settings(task))
     producer.init_transactions(30)
     consumer.subscribe([task.source])
@@ -148,7 +150,8 @@ class _Chain:
         for message in messages:
             if message.error() is not None:
                 raise KafkaErrorMet(message.error())
-            key, value, offset, partition = message.key(), message.value(), message.offset(), message.partition()
+            key, value, offset = message.key(), message.value(), message.offset()
+            partition: int = message.partition()
             time_type, milliseconds = message.timestamp()
             received = milliseconds * 1000
             id_size = value[10] >> 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -65,7 +66,7 @@ def run(options: Options, *, repeats_every: int = 0) -> Result:
         ours=mine | {figure: Figure.of([value]) for figure, value in latency.items()},
         peers=measured,
         ratios=ratios,
-        machine=Machine(**{key: getattr(machine, key) for key in machine.__slots__} | {"versions": versions}),
+        machine=replace(machine, versions=versions),
         notes=tuple(round_.notes),
     )
 
@@ -99,6 +100,8 @@ class _Round:
                 tenants=options.tenants,
                 partitions=options.partitions,
                 repeats_every=self._repeats_every,
+                # Faust's Kafka client has no LZ4 unless a package more is installed.
+                compression="lz4" if topic == names.events else "none",
                 progress=options.progress,
             )
             self._sources[topic] = Source(topic, topic_id, tuple(counts))

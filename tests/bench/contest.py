@@ -156,8 +156,9 @@ class Contest:
 
         found = mine()
         if beginnings and found:
-            for future in self._admin.delete_topics(found, operation_timeout=30).values():
-                cast("Future[None]", future).result()
+            futures = cast("dict[str, Future[None]]", self._admin.delete_topics(found, operation_timeout=30))
+            for future in futures.values():
+                future.result()
             wait_for(lambda: not mine(), timeout_seconds=60, what="topics to be deleted")
 
     def delete_all(self) -> None:
@@ -185,9 +186,12 @@ class Contest:
     def committed(self, group: str, topic: str, partitions: int) -> list[int]:
         """Return a group's committed offsets; 0 where there is none yet."""
         places = [TopicPartition(topic, n) for n in range(partitions)]
-        asked = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)])
+        asked = cast(
+            "dict[str, Future[ConsumerGroupTopicPartitions]]",
+            self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)]),
+        )
         try:
-            found = cast("Future[ConsumerGroupTopicPartitions]", asked[group]).result().topic_partitions or []
+            found = asked[group].result().topic_partitions or []
         except KafkaException:
             return [0]  # the group's coordinator is on its way
         return [max(place.offset, 0) for place in found]
@@ -243,7 +247,7 @@ def _process(launch: Launch, log: Path) -> Generator[subprocess.Popen[bytes]]:
     file: IO[bytes]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            launch.command, env=clean | launch.environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            launch.command, env=clean | dict(launch.environment), stdin=subprocess.DEVNULL, stdout=file, stderr=file
         )
         try:
             yield process

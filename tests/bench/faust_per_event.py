@@ -11,7 +11,7 @@ import struct
 import sys
 import tempfile
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import faust
 
@@ -32,7 +32,6 @@ def create_app(task: Task, directory: str) -> faust.App:
         topic_partitions=task.partitions,
         topic_replication_factor=1,
         consumer_auto_offset_reset="earliest",
-        producer_compression_type="lz4",
         store="memory://",
         datadir=directory,
         web_enabled=False,
@@ -43,7 +42,7 @@ def create_app(task: Task, directory: str) -> faust.App:
     }  # fmt: skip
     source = app.topic(task.source, partitions=task.partitions, **raw)
     chained = app.topic(task.chained, partitions=task.partitions, **raw)
-    heads: Any = app.Table("heads", partitions=task.partitions, **raw)
+    heads: Any = cast("Any", app).Table("heads", partitions=task.partitions, key_type=bytes, value_type=bytes)
     genesis, topic_id = Genesis.parse(task.genesis.encode()), bytes.fromhex(task.topic_id)
     seen: dict[bytes, tuple[int, int, int, bytes]] = {}
 

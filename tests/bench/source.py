@@ -67,6 +67,7 @@ def publish_events(
     tenants: int,
     partitions: int,
     repeats_every: int = 0,
+    compression: str = "lz4",
     progress: Callable[[str], None],
 ) -> list[int]:
     """Publish events as fast as it goes, and wait until the broker has them.
@@ -79,6 +80,7 @@ def publish_events(
         tenants: Number of tenants.
         partitions: Number of partitions.
         repeats_every: After each so many events, one is sent once more, just as it was; 0 for never.
+        compression: How batches are compressed.
         progress: Told how far it is.
 
     Returns:
@@ -94,7 +96,7 @@ def publish_events(
         {
             "bootstrap.servers": bootstrap,
             "enable.idempotence": True,
-            "compression.type": "lz4",
+            "compression.type": compression,
             "linger.ms": 20,
             "batch.num.messages": 10_000,
             "queue.buffering.max.messages": 200_000,
