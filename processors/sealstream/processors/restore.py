@@ -81,6 +81,14 @@ class Restorer:
             if state is not None:
                 return begin_behind(state, observed.accepted)
             # The chained log is ahead of the heads that were just read: they have moved. Read them again.
+            if time.monotonic() >= deadline:
+                raise HeadsDiffer(
+                    f"partition {partition}: audit.chained goes on behind source offset {observed.head.last_offset},"
+                    " where its heads end",
+                    hint=REBUILD_HINT,
+                )
+            yield f"partition {partition}: heads behind source offset {observed.head.last_offset}"
+            time.sleep(PAUSE_SECONDS)
 
     def _observe(self, partition: int, reader: HeadsReader, deadline: float) -> Generator[str, None, Observed]:
         """Read committed offset and heads until they agree: a commit may surface in one before the other."""

@@ -104,6 +104,13 @@ class Window:
         """Return how many ids are remembered."""
         return len(self._current) + len(self._previous)
 
+    def remembers_the_same(self, other: Window) -> bool:
+        """Return whether another window would say the same of every record to come."""
+        mine = (self._current, self._previous, self._turn, self._gone, self._offsets, self._microseconds)
+        return mine == (
+            other._current, other._previous, other._turn, other._gone, other._offsets, other._microseconds,
+        )  # fmt: skip
+
     def judge(
         self, tenant: bytes, event_id: bytes, offset: int, received: int, seq: int, digest: bytes
     ) -> Repeat | None:

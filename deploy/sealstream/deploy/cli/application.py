@@ -11,7 +11,19 @@ from typing import Annotated, Final
 
 import typer
 
-from sealstream.deploy.cli import bench, config, gap, local, search, store, topics, verification, violations, workers
+from sealstream.deploy.cli import (
+    bench,
+    config,
+    gap,
+    heads,
+    local,
+    search,
+    store,
+    topics,
+    verification,
+    violations,
+    workers,
+)
 from sealstream.deploy.cli.output import ExitCode, print_error
 from sealstream.deploy.interruption import Interrupted
 from sealstream.schemas.errors import ConfigError, SealstreamError
@@ -51,6 +63,7 @@ violations.register(app)
 topics.register(app)
 gap.register(app)
 store.register(app)
+heads.register(app)
 config.register(app)
 bench.register(app)
 
