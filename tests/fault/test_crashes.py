@@ -148,6 +148,7 @@ CASES = [
 
 
 @pytest.mark.fault
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(("place", "fault", "restart"), CASES)
 def test_nothing_is_lost_doubled_forked_or_left_open(
     broker: FaultBroker, make_pipeline: MakePipeline, tmp_path: Path, place: str, fault: str, restart: Restart
