@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer
 
-from sealstream.kafka.client import KafkaConnection, consumer_config, transactional_producer_config
+from sealstream.kafka.client import KAFKA_LOG, KafkaConnection, consumer_config, transactional_producer_config
 
+ROOT = Path(__file__).parents[2]
 CONNECTION = KafkaConnection("127.0.0.1:1", username="writer", password="p", sasl_mechanism="PLAIN")
 CONSUMER = consumer_config(CONNECTION, client_id="reader", group="readers")
 PRODUCER = transactional_producer_config(
@@ -69,3 +72,13 @@ def test_repr_shows_no_secret() -> None:
     shown = repr(KafkaConnection("kafka:9092", username="writer", password="s3cr3t"))
     assert "kafka:9092" in shown
     assert "s3cr3t" not in shown
+
+
+def test_all_roles_send_librdkafkas_words_to_one_logger() -> None:
+    """No client is made with a logger of another name, so that one line silences or shows them all."""
+    named = re.compile(r'getLogger\("(librdkafka|sealstream\.kafka)"\)')
+    roots = [ROOT / role / "sealstream" for role in ("schemas", "producers", "processors", "sinks", "deploy")]
+    found = [path for root in roots for path in root.rglob("*.py") if named.search(path.read_text())]
+
+    assert KAFKA_LOG.name == "sealstream.kafka"
+    assert [path.name for path in found] == ["client.py"]

@@ -7,14 +7,13 @@ next one, which makes the same bytes.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from sealstream.kafka.client import KafkaConnection
+from sealstream.kafka.client import KAFKA_LOG, KafkaConnection
 from sealstream.processors.assignment import compare_instance
 from sealstream.processors.chaining import LOG_APPEND_TIME
 from sealstream.processors.clients import Identity
@@ -138,7 +137,7 @@ def write_heads(
     """
     settings: dict[str, Any] = dict(connection.config(CLIENT_ID))
     settings |= {"enable.idempotence": True, "acks": "all", "message.timeout.ms": int(timeout_seconds * 1000)}
-    producer = Producer(settings, logger=logging.getLogger("librdkafka"))
+    producer = Producer(settings, logger=KAFKA_LOG)
     failed: list[KafkaError] = []
 
     def delivered(error: KafkaError | None, message: Message) -> None:

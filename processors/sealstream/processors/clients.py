@@ -6,14 +6,13 @@ transactional id, a membership by the instance id. Never put a pid or a random n
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import Consumer, Producer
 
-from sealstream.kafka.client import KafkaConnection, consumer_config, transactional_producer_config
+from sealstream.kafka.client import KAFKA_LOG, KafkaConnection, consumer_config, transactional_producer_config
 
 UNPACKED_BYTES_MAX: Final = 128 * 1024 * 1024
 """What a compressed batch of the source may unpack to; librdkafka refuses a larger one (zstd), and we stop there."""
@@ -21,7 +20,6 @@ UNPACKED_BYTES_MAX: Final = 128 * 1024 * 1024
 STATISTICS_SECONDS: Final = 2.0
 HEARTBEATS_PER_SESSION: Final = 5
 READER_WAIT_MS: Final = 20
-_LOGGER: Final = logging.getLogger("librdkafka")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ class Clients:
             "statistics.interval.ms": int(STATISTICS_SECONDS * 1000),
             "stats_cb": on_statistics,
         }
-        return Consumer(settings, logger=_LOGGER)
+        return Consumer(settings, logger=KAFKA_LOG)
 
     def reader(self) -> Consumer:
         """Return a consumer that reads assigned partitions to their end; it neither joins the group nor commits."""
@@ -88,7 +86,7 @@ class Clients:
             "fetch.wait.max.ms": READER_WAIT_MS,
             "receive.message.max.bytes": UNPACKED_BYTES_MAX,
         }
-        return Consumer(settings, logger=_LOGGER)
+        return Consumer(settings, logger=KAFKA_LOG)
 
     def producer(self) -> Producer:
         """Return the transactional producer."""
@@ -101,7 +99,7 @@ class Clients:
             )
         )
         settings |= {"delivery.report.only.error": True}
-        return Producer(settings, logger=_LOGGER)
+        return Producer(settings, logger=KAFKA_LOG)
 
     def _consumer(self) -> dict[str, str | int | float | bool]:
         return consumer_config(self.connection, client_id=self.identity.member, group=self.identity.group)

@@ -15,6 +15,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from sealstream.kafka.patience import HANG_SECONDS, call_within
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TRACEPARENT_HEADER, TopicNames
 from sealstream.kafka.transactions import AbortRequired, ProducerFatal, produce_waiting, transactional_call
 from sealstream.processors.batch import Batch
@@ -22,7 +23,6 @@ from sealstream.processors.chaining import Chained, PartitionState, Rules, chain
 from sealstream.processors.deadletter import Headers, headers_of, key_of, value_of
 from sealstream.processors.gaps import chain_gap
 from sealstream.processors.heads import PartitionHead, chain_key, pack_link, partition_key
-from sealstream.processors.patience import call_within
 from sealstream.processors.points import Point
 from sealstream.schemas.entry import Kind
 from sealstream.schemas.errors import SealstreamError
@@ -30,9 +30,6 @@ from sealstream.worker.failpoints import OFF, Failpoints
 
 CALL_SECONDS: Final = 1.0
 """How long one call of librdkafka may block, so that a stop is noticed in between."""
-
-HANG_SECONDS: Final = 5.0
-"""After this a call that should have come back after :data:`CALL_SECONDS` hangs for good."""
 
 
 class StopRequested(SealstreamError):

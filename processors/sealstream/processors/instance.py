@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Generator
 from concurrent.futures import Future
@@ -12,7 +11,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient
 
 from sealstream.kafka.admin import TopicAdmin
-from sealstream.kafka.client import KafkaConnection
+from sealstream.kafka.client import KAFKA_LOG, KafkaConnection
 from sealstream.kafka.topics import TopicNames
 from sealstream.processors.chaining import Rules
 from sealstream.processors.clients import Identity
@@ -96,7 +95,7 @@ class Instance:
         places = [TopicPartition(self._topics.events, n) for n in range(self._genesis.partitions)]
         asked = [ConsumerGroupTopicPartitions(self._group, places)]
         # A new client each time: one that saw its broker restart waits for the group's coordinator for ever (2.16).
-        client = AdminClient(self._config, logger=logging.getLogger("sealstream.kafka"))
+        client = AdminClient(self._config, logger=KAFKA_LOG)
         future = cast(
             "Future[ConsumerGroupTopicPartitions]",
             client.list_consumer_group_offsets(asked, request_timeout=REQUEST_SECONDS, require_stable=False)[

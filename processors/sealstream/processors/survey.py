@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, Final, Self
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from sealstream.kafka.admin import TopicAdmin, TopicState
-from sealstream.kafka.client import KafkaConnection, consumer_config
+from sealstream.kafka.client import KAFKA_LOG, KafkaConnection, consumer_config
 from sealstream.kafka.topics import TopicNames
 from sealstream.processors.assignment import Observed
 from sealstream.processors.failures import classify
@@ -54,7 +53,7 @@ class Survey:
         self._admin = TopicAdmin(connection, timeout_seconds=patience_seconds)
         settings: dict[str, Any] = dict(consumer_config(connection, client_id=client_id, group=group))
         settings |= {"enable.partition.eof": True, "fetch.wait.max.ms": 20}
-        self._consumer = Consumer(settings, logger=logging.getLogger("librdkafka"))
+        self._consumer = Consumer(settings, logger=KAFKA_LOG)
         self._log = LogReader(self._consumer, patience_seconds=patience_seconds)
 
     def __enter__(self) -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from confluent_kafka.admin import (
     TopicDescription,
 )
 
-from sealstream.kafka.client import KafkaConnection
+from sealstream.kafka.client import KAFKA_LOG, KafkaConnection
 from sealstream.kafka.topics import TopicSpec
 from sealstream.schemas.errors import ConfigError, Unreachable
 
@@ -77,7 +76,7 @@ class TopicAdmin:
     """
 
     def __init__(self, connection: KafkaConnection, *, timeout_seconds: float = 15.0) -> None:
-        self._client = AdminClient(connection.config("sealstream-admin"), logger=logging.getLogger("sealstream.kafka"))
+        self._client = AdminClient(connection.config("sealstream-admin"), logger=KAFKA_LOG)
         self._bootstrap = connection.bootstrap
         self._timeout_seconds = timeout_seconds
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from sealstream.kafka.topics import SEALED_BYTES_MAX
 
 ClientConfig: TypeAlias = dict[str, str | int | float | bool]
+
+KAFKA_LOG: Final = logging.getLogger("sealstream.kafka")
+"""Where librdkafka's words go: give it to each client as ``logger``, else they go to the standard error as they are."""
 
 PARTITIONER: Final = "murmur2_random"
 """librdkafka's name for the Java clients' default; its own default is another one."""

@@ -18,6 +18,7 @@ from sealstream.deploy.cli.output import (
     print_line,
     print_table,
 )
+from sealstream.kafka.client import KAFKA_LOG
 from sealstream.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _settings() -> Settings:
     if not settings.kafka:
         raise ConfigError("SEALSTREAM_KAFKA is not set", hint="violations stand on a topic: give bootstrap servers")
     logs.configure("violations", level="warning")
-    logging.getLogger("sealstream.kafka").setLevel(logging.CRITICAL)  # each attempt to connect; the error says it once
+    KAFKA_LOG.setLevel(logging.CRITICAL)  # each attempt to connect; the error says it once
     return settings
 
 

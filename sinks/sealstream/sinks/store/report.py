@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from sealstream.kafka.client import PARTITIONER, ClientConfig, KafkaConnection
+from sealstream.kafka.client import KAFKA_LOG, PARTITIONER, ClientConfig, KafkaConnection
 from sealstream.schemas.errors import Unreachable
 from sealstream.schemas.violation import Violation
 from sealstream.worker import metrics
@@ -16,7 +15,6 @@ from sealstream.worker.logs import logger
 
 DELIVERY_SECONDS: Final = 6.0
 _LOGGED_MAX: Final = 20
-_LIBRARY: Final = logging.getLogger("librdkafka")
 
 
 class ViolationReporter:
@@ -79,7 +77,7 @@ class ViolationReporter:
 
     def _open(self) -> Producer:
         if self._producer is None:
-            self._producer = Producer(cast("dict[str, Any]", self._config | {"logger": _LIBRARY}))
+            self._producer = Producer(cast("dict[str, Any]", self._config | {"logger": KAFKA_LOG}))
         return self._producer
 
     def _unreachable(self, why: str) -> Unreachable:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from sealstream.kafka.patience import HANG_SECONDS, call_within
 from sealstream.kafka.topics import TopicNames
-from sealstream.kafka.transactions import TransactionError, produce_waiting, transactional_call
+from sealstream.kafka.transactions import ProducerFatal, TransactionError, produce_waiting, transactional_call
 from sealstream.schemas.violation import Violation
 from sealstream.sinks.verifier.clients import producer
 from sealstream.sinks.verifier.records import Outcome, Published
@@ -56,6 +58,7 @@ class Output:
         self._timeout_seconds = settings.transaction_timeout_seconds
         self._init_seconds = settings.request_timeout_seconds
         self._producer = producer(settings)
+        self._hangs = False
 
     def open(self) -> None:
         """Take over from whoever wrote under this name before, and end what it left open.
@@ -90,17 +93,15 @@ class Output:
             )
         ]
         metadata = consumer.consumer_group_metadata()
-        self._call(
-            "send_offsets",
-            lambda: self._producer.send_offsets_to_transaction(offsets, metadata, CALL_SECONDS),
-            self._timeout_seconds,
-        )
+        self._send_offsets(partial(self._producer.send_offsets_to_transaction, offsets, metadata, CALL_SECONDS))
         # Dying before this call leaves nothing: the brokers abort, and the next owner reads the same records again.
         self._call("commit", lambda: self._producer.commit_transaction(CALL_SECONDS), self._timeout_seconds)
         # Dying behind it repeats nothing: feed, violations, state and offsets have moved on together.
 
     def abort(self) -> None:
         """End an open transaction at once, so that no reader waits for it to time out."""
+        if self._hangs:  # a call of it hangs, and no other may be made; the next init ends the transaction
+            return
         try:
             self._producer.abort_transaction(ABORT_SECONDS)
         except Exception as error:  # noqa: BLE001  # whatever it is, the next init ends the transaction just the same
@@ -139,12 +140,31 @@ class Output:
     def _call(self, step: str, call: Callable[[], T], timeout_seconds: float) -> T:
         return transactional_call(step, lambda: self._unless_stopped(call), timeout_seconds=timeout_seconds)
 
+    def _send_offsets(self, send: Callable[[], object]) -> None:
+        """Send the group's offsets; if librdkafka does not come back from it, leave the producer to that call."""
+
+        def within() -> object:
+            return call_within(send, timeout_seconds=HANG_SECONDS, give_up=self._must_stop)
+
+        try:
+            self._call("send_offsets", within, self._timeout_seconds)
+        except TimeoutError as error:
+            self._hangs = True
+            if self._must_stop():
+                raise Interrupted from error
+            raise ProducerFatal("send_offsets", KafkaError(KafkaError._TIMED_OUT)) from error
+
     def _unless_stopped(self, call: Callable[[], T]) -> T:
-        if self._stopping():
-            self._stop_seen = self._stop_seen or time.monotonic()
-            if time.monotonic() > self._stop_seen + STOP_GRACE_SECONDS:
-                raise Interrupted
+        if self._must_stop():
+            raise Interrupted
         return call()
+
+    def _must_stop(self) -> bool:
+        """Return whether the worker was told to stop so long ago that the transaction is left to be aborted."""
+        if not self._stopping():
+            return False
+        self._stop_seen = self._stop_seen or time.monotonic()
+        return time.monotonic() > self._stop_seen + STOP_GRACE_SECONDS
 
 
 def is_connectivity(error: TransactionError) -> bool:

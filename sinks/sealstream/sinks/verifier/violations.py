@@ -14,12 +14,12 @@ from typing import Any, Final, cast
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, Producer, TopicPartition
 
-from sealstream.kafka.client import KafkaConnection
+from sealstream.kafka.client import KAFKA_LOG, KafkaConnection
 from sealstream.schemas.codec import schema_fingerprint
 from sealstream.schemas.errors import ConfigError, FormatError, SealstreamError, Unreachable
 from sealstream.schemas.resolution import Resolution
 from sealstream.schemas.violation import Severity, Violation, ViolationType
-from sealstream.sinks.verifier.clients import KAFKA_LOG, reader
+from sealstream.sinks.verifier.clients import reader
 from sealstream.worker.logs import logger
 from sealstream.worker.settings import Settings
 

@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 LOOK_SECONDS: Final = 0.1
 
+HANG_SECONDS: Final = 5.0
+"""After this a call that should have come back within a second or a few hangs for good."""
+
 
 def call_within(call: Callable[[], T], *, timeout_seconds: float, give_up: Callable[[], bool]) -> T:
     """Make a call in a thread of its own and return what it returns, or raise what it raises.
