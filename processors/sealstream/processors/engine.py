@@ -13,12 +13,13 @@ from typing import Final, TypeAlias
 
 from confluent_kafka import Consumer, KafkaException, Producer
 
+from sealstream.kafka.replacement import Replaced, SecondChance, namesake
 from sealstream.kafka.transactions import ProducerFatal, TransactionError, transactional_call
 from sealstream.processors.batch import Batch
 from sealstream.processors.chaining import PartitionState, PositionDiffers
 from sealstream.processors.clients import Clients, Identity
 from sealstream.processors.cycle import Cycle, Outcome
-from sealstream.processors.failures import Replaced, classify, fenced, is_fenced
+from sealstream.processors.failures import classify, is_fenced
 from sealstream.processors.instance import Instance
 from sealstream.processors.points import Point
 from sealstream.processors.reading import REQUEST_SECONDS
@@ -35,9 +36,6 @@ BACKOFF_SECONDS_MIN: Final = 0.2
 BACKOFF_SECONDS_MAX: Final = 5.0
 STOP_GRACE_SECONDS: Final = 4.0
 """How long a transaction may go on trying after the worker was told to stop."""
-
-REPLACED_AGAIN_SECONDS: Final = 60.0
-"""A worker whose membership is taken twice within this time has a living namesake."""
 
 Work: TypeAlias = Generator[str, None, None]
 
@@ -92,7 +90,7 @@ class Engine:
         self._failed: tuple[int, dict[int, int]] | None = None
         self._backoff_seconds = BACKOFF_SECONDS_MIN
         self._resume_at = 0.0
-        self._replaced_at = -REPLACED_AGAIN_SECONDS
+        self._second_chance = SecondChance()
         self._stop_at: float | None = None
 
     def stop(self) -> None:
@@ -282,7 +280,7 @@ class Engine:
         passing = error.is_connectivity or error.error.retriable()
         if isinstance(error, ProducerFatal):
             if not passing and not self._overdue():
-                raise fenced(error.message) if is_fenced(error.error) else error
+                raise namesake(error.message) if is_fenced(error.error) else error
             # The outcome is unknown, or the coordinator gave the transaction up for its age. A new producer's start
             # settles it, just as a new process' would, and the committed offset then tells what became of it.
             self._producer = None
@@ -302,10 +300,7 @@ class Engine:
         Raises:
             WriterConflict: Another worker runs under this one's name.
         """
-        now = time.monotonic()
-        if now < self._replaced_at + REPLACED_AGAIN_SECONDS:
-            raise fenced(error.message) from error
-        self._replaced_at = now
+        self._second_chance.take(error)
         logger().warning("joining the group again", reason=error.message)
         self._source.renew()
         self._again(self._backoff_seconds)

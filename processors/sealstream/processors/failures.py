@@ -7,8 +7,9 @@ from typing import Final
 
 from confluent_kafka import KafkaError
 
+from sealstream.kafka.replacement import Replaced
 from sealstream.kafka.transactions import CONNECTIVITY_CODES
-from sealstream.schemas.errors import ConfigError, SealstreamError, Unreachable, UnsafeState, WriterConflict
+from sealstream.schemas.errors import ConfigError, SealstreamError, Unreachable, UnsafeState
 
 POSITION_GONE_CODES: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 TOPIC_GONE_CODES: Final = frozenset(
@@ -56,14 +57,6 @@ _PASSING_CODES: Final = CONNECTIVITY_CODES | {
 }
 
 
-class Replaced(SealstreamError):
-    """The group gave this worker's static membership to another member of the same name.
-
-    That is another worker, or this one itself: if a broker dies after it has taken a join in and before it answers, the
-    member that joined does not know itself under its new id.
-    """
-
-
 def is_fenced(error: KafkaError) -> bool:
     """Return whether another worker has taken this one's place."""
     return error.code() in _FENCED_CODES
@@ -94,10 +87,3 @@ def classify(error: KafkaError, doing: str) -> SealstreamError:
     if error.fatal() or not (code in _PASSING_CODES or error.retriable()):
         return SealstreamError(text)
     return Unreachable(text, hint="check SEALSTREAM_KAFKA and that the brokers run")
-
-
-def fenced(text: str) -> WriterConflict:
-    """Return the error of a worker whose place was taken."""
-    return WriterConflict(
-        f"another worker runs under this one's name: {text}", hint="give each worker its own SEALSTREAM_WORKER_ID"
-    )
