@@ -20,6 +20,7 @@ from support.providers import (
     serve_registry,
     without_password,
 )
+from support.workers import STARTED
 
 _SERVED: pytest.StashKey[dict[str, Served]] = pytest.StashKey()
 _ELSEWHERE: pytest.StashKey[list[str]] = pytest.StashKey()
@@ -65,6 +66,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _lines(config: pytest.Config) -> list[str]:
     served = config.stash[_SERVED].items()
     return [f"{name}: {one.provider} at {without_password(one.address)}" for name, one in served]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what became of the workers that a failing test has started: on another machine their logs are gone."""
+    report = yield
+    if report.failed:
+        report.sections.extend((f"Worker {worker.log_path.name}", worker.report()) for worker in STARTED)
+    if call.when == "teardown":
+        STARTED.clear()
+    return report
 
 
 @pytest.fixture(scope="session")

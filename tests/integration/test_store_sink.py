@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import psycopg
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from sealstream.deploy.stack import LocalStack
@@ -64,14 +64,24 @@ class Bench:
         return int(str(row[0]))
 
     def wait_stored(self, worker: Worker | None = None) -> None:
-        """Wait until all that was published is stored."""
+        """Wait until all that was published is stored, and searchable."""
 
         def done() -> bool:
             if worker is not None and worker.process.poll() is not None:
                 raise AssertionError(f"the sink ended:\n{worker.log()[-3000:]}")
-            return self.stored() >= len(self.log)
+            return self.stored() >= len(self.log) and self.searchable() >= self.stored_events()
 
-        wait_for(done, timeout_seconds=STORED_SECONDS, what=f"{len(self.log)} stored entries")
+        wait_for(done, timeout_seconds=STORED_SECONDS, what=f"{len(self.log)} stored entries, all searchable")
+
+    def stored_events(self) -> int:
+        """Return how many entries are stored that have a row for searching."""
+        (row,) = self.store.query("SELECT count(*) FROM sealstream.entries WHERE kind IN (1, 2, 5, 6)")
+        return int(str(row[0]))
+
+    def searchable(self) -> int:
+        """Return how many search rows there are."""
+        (row,) = self.store.query("SELECT count(*) FROM sealstream.events")
+        return int(str(row[0]))
 
     def check(self) -> None:
         """Compare the store with what was published: every entry, payload and search row once, and nothing else."""
@@ -467,3 +477,32 @@ def _wait_ready(worker: Worker, *, ready: bool, words: str) -> None:
 
 def _wait_metric(worker: Worker, line: str) -> None:
     wait_for(lambda: line in worker.get("/metrics")[1], timeout_seconds=STORED_SECONDS, what=line)
+
+
+def test_a_worker_whose_membership_was_taken_for_a_moment_joins_again(bench: Bench) -> None:
+    """One replacement may be the worker itself, after a broker's death: it joins again, and goes on by itself."""
+    bench.publish(bench.chains.events(3, 30))
+    worker = bench.start(worker_id="same")
+    bench.wait_stored(worker)
+    group = f"{bench.pipeline.genesis.instance}-sink"
+    namesake = Consumer(
+        {
+            "bootstrap.servers": bench.pipeline.bootstrap,
+            "group.id": group,
+            "group.instance.id": f"{group}-same",
+            "partition.assignment.strategy": "range",
+            "enable.auto.commit": False,
+        }
+    )
+    namesake.subscribe([bench.pipeline.topics.chained])
+
+    wait_for(
+        lambda: namesake.poll(0.1) is None and any(e["event"] == "joining the group again" for e in worker.events()),
+        timeout_seconds=60,
+        what="the worker to join again",
+    )
+    namesake.close()
+    bench.publish(bench.chains.events(3, 30))
+
+    bench.wait_stored(worker)
+    bench.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -33,6 +34,13 @@ def wait_for(condition: Callable[[], bool], *, timeout_seconds: float, what: str
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_seconds:.0f} s in vain for {what}"
         time.sleep(0.05)
+
+
+STARTED: Final[list[Worker]] = []
+"""The workers that the test at hand has started, for the report of its failure."""
+
+_REPORTED_LINES: Final = 60
+_TIME: Final = re.compile(r'"timestamp": "[^"]*"|\(after \d+ms')
 
 
 class Worker:
@@ -58,6 +66,18 @@ class Worker:
             stdout=self._log,
             stderr=self._log,
         )
+        STARTED.append(self)
+
+    def report(self) -> str:
+        """Return how the worker is, and the last of what it logged; of lines that differ in time alone, the last."""
+        code = self.process.poll()
+        lines: dict[str, str] = {}
+        for line in self.log().splitlines():
+            words = _TIME.sub("", line)
+            lines.pop(words, None)
+            lines[words] = line
+        state = "runs" if code is None else f"ended with {code}"
+        return "\n".join([f"{self.role} {state}", *list(lines.values())[-_REPORTED_LINES:]])
 
     def log(self) -> str:
         """Return what the worker has logged so far."""
