@@ -46,7 +46,7 @@ def run(options: Options, *, repeats_every: int = 0) -> Result:
     machine = Machine.describe()
     with serve() as servers, tempfile.TemporaryDirectory(prefix="sealstream-bench-") as directory:
         name = f"bench-{secrets.token_hex(4)}"
-        contest = Contest(servers, name, Path(directory), options.progress)
+        contest = Contest(servers, name, progress=options.progress, directory=Path(directory))
         round_ = _Round(contest, options, name, Path(directory), repeats_every)
         try:
             round_.publish(servers.kafka)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
@@ -103,14 +104,16 @@ class Contest:
     Arguments:
         servers: Kafka.
         name: Begins the names of all topics and groups.
-        directory: Where logs go.
         progress: Told what happens.
+        directory: Where the contestants' logs go.
     """
 
-    def __init__(self, servers: Servers, name: str, directory: Path, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, servers: Servers, name: str, *, progress: Callable[[str], None], directory: Path | None = None
+    ) -> None:
         self._servers = servers
         self._name = name
-        self._directory = directory
+        self._directory = directory or Path(tempfile.gettempdir())
         self._progress = progress
         self._connection = KafkaConnection(servers.kafka)
         self._topics = TopicAdmin(self._connection)
@@ -198,13 +201,13 @@ class Contest:
 
     def _measure(self, name: str, launch: Launch, source: Source) -> CpuCourse:
         log = self._directory / f"{name}.log"
-        with _process(launch, log) as process:
+        with process(launch, log) as contestant:
 
             def running() -> None:
-                code = process.poll()
+                code = contestant.poll()
                 assert code is None, f"{name} ended with {code}:\n{log.read_text(errors='replace')[-_LOG_TAIL:]}"
 
-            with CpuCourse({"contestant": process.pid} | self._servers.pids) as course:
+            with CpuCourse({"contestant": contestant.pid} | self._servers.pids) as course:
                 self.wait_through(launch.group, source, running)
         return course
 
@@ -239,22 +242,22 @@ def _measured(output: Output, course: CpuCourse, warmup_events: int) -> dict[str
 
 
 @contextlib.contextmanager
-def _process(launch: Launch, log: Path) -> Generator[subprocess.Popen[bytes]]:
+def process(launch: Launch, log: Path) -> Generator[subprocess.Popen[bytes]]:
     """Run a process, and end it as an operator does."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     clean.pop("PYTHONDONTWRITEBYTECODE", None)
     clean["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
     file: IO[bytes]
     with log.open("wb") as file:
-        process = subprocess.Popen(
+        started = subprocess.Popen(
             launch.command, env=clean | dict(launch.environment), stdin=subprocess.DEVNULL, stdout=file, stderr=file
         )
         try:
-            yield process
+            yield started
         finally:
-            process.send_signal(signal.SIGTERM)
+            started.send_signal(signal.SIGTERM)
             try:
-                process.wait(_STOP_SECONDS)
+                started.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                started.kill()
+                started.wait()
