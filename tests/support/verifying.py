@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME
 
 from sealstream.kafka.partition import partition_of
-from sealstream.kafka.topics import SEAL_ENTRY_HEADER, SEAL_SEQ_HEADER, TRACEPARENT_HEADER
+from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TRACEPARENT_HEADER
 from sealstream.schemas.entry import Genesis
 from sealstream.sinks.verifier.ahead import Ahead
 from sealstream.sinks.verifier.partition import PartitionVerifier
@@ -59,7 +59,7 @@ def chained(expected: Iterable[ExpectedRecord], first_offset: int = 0) -> list[C
 
 def published_seqs(outcome: Outcome, tenant: bytes) -> list[int]:
     """Return the seqs of a tenant's records that are published, in their order."""
-    return [int(dict(headers)[SEAL_SEQ_HEADER] or b"") for key, _, headers in outcome.published if key == tenant]
+    return [seq for key, _, _, seq, *_ in outcome.published if key == tenant]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,10 @@ class ChainedMessage:
 
 
 class MemorySource:
-    """A source partition that is all there."""
+    """A source partition that is all there, from an offset on."""
 
-    def __init__(self, records: Sequence[SourceRecord]) -> None:
+    def __init__(self, records: Sequence[SourceRecord], *, begins_at: int = 0) -> None:
+        self.begins_at = begins_at
         self._messages: deque[AnySourceMessage] = deque(SourceMessage(record) for record in records)
         self.taken_bytes = 0
 
@@ -134,6 +135,15 @@ class MemorySource:
     def upcoming(self) -> Iterable[SourceRecord]:
         """Return the records that come next."""
         return map(source_record_of, self._messages)
+
+    def start(self) -> int:
+        """Return the first offset that is there."""
+        return self.begins_at
+
+    def skip_to(self, offset: int) -> None:
+        """Move to an offset."""
+        while self._messages and (self._messages[0].offset() or 0) < offset:
+            self._messages.popleft()
 
     def messages(self) -> deque[AnySourceMessage]:
         """Return the messages that come next."""
@@ -159,9 +169,10 @@ def verify_log(
     genesis: Genesis = GENESIS,
     batch: int = 1_000_000,
     made_by: type[PartitionVerifier] = PartitionVerifier,
+    begins_at: int = 0,
 ) -> tuple[PartitionVerifier, Outcome]:
     """Check a whole log in batches and return the verifier with all that it found."""
-    verifier = made_by(Rules(genesis, TOPIC_ID, PARTITION), MemorySource(source))
+    verifier = made_by(Rules(genesis, TOPIC_ID, PARTITION), MemorySource(source, begins_at=begins_at))
     whole = Outcome()
     rest = [ChainedMessage(record) for record in log]
     while rest:

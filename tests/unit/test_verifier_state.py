@@ -24,7 +24,12 @@ from support.verifying import GENESIS
 
 CHAINED_ID, SOURCE_ID = b"c" * 16, b"s" * 16
 POSITION = Position(
-    chained=50, source=40, chained_topic_id=CHAINED_ID, source_topic_id=SOURCE_ID, genesis=GENESIS.payload()
+    chained=50,
+    source=40,
+    verified=40,
+    chained_topic_id=CHAINED_ID,
+    source_topic_id=SOURCE_ID,
+    genesis=GENESIS.payload(),
 )
 CHAINED = Log("audit.chained", CHAINED_ID, 0, 100)
 SOURCE = Log("audit.events", SOURCE_ID, 0, 100)
@@ -94,7 +99,7 @@ def test_a_first_verification_begins_at_the_beginning() -> None:
     """Without a state both logs are read from offset 0, and pinned by their topics' UUIDs."""
     position = begin_or_go(0, None, CHAINED, SOURCE, GENESIS)
 
-    assert position == replace(POSITION, chained=0, source=0)
+    assert position == replace(POSITION, chained=0, source=0, verified=0)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,10 @@ class Ahead:
                 return False
         return True
 
+    def following(self) -> ChainedRecord | None:
+        """Return the record behind the current one, if there is one or one comes soon."""
+        return chained_record(self.messages[self.at + 1]) if self.goes_on() else None
+
     def goes_on(self) -> bool:
         """Return whether any record stands behind the current one."""
         return self.at + 1 < len(self.messages) or self._grow()

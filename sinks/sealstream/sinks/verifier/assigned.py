@@ -10,6 +10,7 @@ from functools import partial
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from sealstream.schemas.errors import Unreachable
+from sealstream.sinks.verifier.gaps import declared_from
 from sealstream.sinks.verifier.loading import Loader
 from sealstream.sinks.verifier.output import Change
 from sealstream.sinks.verifier.partition import PartitionVerifier
@@ -52,7 +53,13 @@ class Assigned:
             chained = self.end
             if not self.verifier.is_waiting:
                 source = max(source, self.source.drained_to() or 0)
-        return replace(self.position, chained=chained, source=source, delayed=tuple(self.verifier.delayed))
+        return replace(
+            self.position,
+            chained=chained,
+            source=max(source, self.position.source),
+            verified=self.verifier.source_position,
+            delayed=tuple(self.verifier.delayed),
+        )
 
 
 class Restorer:
@@ -119,7 +126,8 @@ class Restorer:
             time.sleep(POLL_SECONDS)
         damage = log_damage(number, position, chained, source, self._genesis)
         if damage is None or position is None:
-            return begin_or_go(number, position, chained, source, self._genesis)
+            declared_to = self._declared_to(number, position, source)
+            return begin_or_go(number, position, chained, source, self._genesis, declared_to=declared_to)
         stopped = replace(position, stopped=(damage.id,))
         self.damaged.append(Change(number, Outcome(violations=[damage]), stopped))
         return None
@@ -131,7 +139,7 @@ class Restorer:
             source,
             chains=state.chains,
             chained_position=position.chained,
-            source_position=position.source,
+            source_position=position.verified,
             delayed=position.delayed,
         )
         found = Outcome()
@@ -140,6 +148,16 @@ class Restorer:
         self._resolutions.poll()
         found.touched |= {chain.name: chain for chain in state.chains.unsound() if self._resolutions.apply(chain)}
         return Assigned(verifier, source, position, found)
+
+    def _declared_to(self, number: int, position: Position | None, source: Log) -> int:
+        """Return the source offset behind what audit.chained next declares lost; 0 if the source has all it needs."""
+        chained, at, verified = (
+            (0, 0, 0) if position is None else (position.chained, position.source, position.verified)
+        )
+        if source.start <= at:
+            return 0
+        records = self._loader.coming(number, chained)
+        return declared_from(records, verified, topic_id=source.topic_id, partition=number)
 
     def _log(self, topic: str, number: int) -> Log:
         return Log(topic, self._topic_ids[topic], *self._loader.bounds(topic, number))

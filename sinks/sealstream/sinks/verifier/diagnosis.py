@@ -131,7 +131,7 @@ def extra(
     if not belongs or record.key != claim.tenant.encode():
         return finding(ViolationType.FOREIGN, "the entry belongs to a chain that does not stand here")
     if claim.kind is Kind.GAP:
-        return finding(ViolationType.GAP, "a source range is declared lost, and nobody accepted that")
+        return finding(ViolationType.GAP, "a source range is declared lost, and that is not what the source has lost")
     if claim.seq < next_seq:
         return finding(ViolationType.FORK, "an entry has this seq already")
     return finding(ViolationType.EDITED, "no source record demands this entry")

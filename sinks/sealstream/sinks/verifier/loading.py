@@ -17,7 +17,7 @@ from sealstream.schemas.violation import ViolationType
 from sealstream.sinks.verifier.chains import Chains
 from sealstream.sinks.verifier.clients import reader
 from sealstream.sinks.verifier.diagnosis import Finding, claim_of
-from sealstream.sinks.verifier.records import Chain, chained_record
+from sealstream.sinks.verifier.records import Chain, ChainedRecord, chained_record
 from sealstream.sinks.verifier.rules import Rules
 from sealstream.sinks.verifier.source import ASK_SECONDS, FETCH_RECORDS, POLL_SECONDS, Interrupted, is_passing
 from sealstream.sinks.verifier.state import Position, StateReader
@@ -141,6 +141,15 @@ class Loader:
             )
         suspects = [(chains.get(name), end) for name, end in last.items()]
         return [(chain, _altered(chain)) for chain, end in suspects if chain and _is_gone(chain, end, recent)]
+
+    def coming(self, number: int, start: int) -> Iterator[ChainedRecord]:
+        """Return what stands on audit.chained from an offset on, to its present end.
+
+        Raises:
+            Unreachable: Nothing came for too long.
+            Interrupted: The worker was told to stop.
+        """
+        return map(chained_record, self._read(self._topics.chained, number, start, None))
 
     def _tail_start(self, number: int, low: int, position: Position, oldest: int) -> int:
         """Return an offset of audit.chained from which the whole window follows, not much further back than needed.

@@ -13,19 +13,11 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, cast
 
-from sealstream.kafka.topics import (
-    CE_ID_HEADER,
-    SEAL_ENTRY_HEADER,
-    SEAL_HASH_HEADER,
-    SEAL_PREV_HEADER,
-    SEAL_SEQ_HEADER,
-    TRACEPARENT_HEADER,
-)
+from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TRACEPARENT_HEADER
 from sealstream.schemas.entry import LABEL, PAYLOAD_PREFIX, SUITE_SHA256, VALUE_BYTES_MAX, Kind
 from sealstream.sinks.verifier.chains import Chains
-from sealstream.sinks.verifier.records import LOG_APPEND_TIME, Chain, ChainedMessage, Headers, Outcome, Source
+from sealstream.sinks.verifier.records import LOG_APPEND_TIME, Chain, ChainedMessage, Outcome, Source
 from sealstream.sinks.verifier.rules import EVENT_ID_BYTES, Rules
-from sealstream.sinks.verifier.window import name_of
 
 SALT_BYTES: Final = 16
 VALUE_BYTES_MIN: Final = 26
@@ -101,55 +93,52 @@ class OrdinaryPass:
         """
         # A few microseconds a record: what the loop touches is bound to locals.
         topic_id, partition, remember = self._rules.topic_id, self._rules.partition, self._rules.window.remember
-        tenants, pack, publish, kinds = self._tenants, self._pack, outcome.published.append, outcome.kinds
+        tenants, pack, publish = self._tenants, self._pack, outcome.published.append
         at_hand = self._source.messages()
         imported = size_bytes = 0
-        index, event = start, None
+        index, last = start, None
         for message in messages[start:] if start else messages:
             if not at_hand:
                 break
-            key, value = at_hand[0].key(), at_hand[0].value()
+            event = at_hand[0]
+            key, value = event.key(), event.value()
             tenant = tenants.get(key) or self._enter(key, outcome)
-            if tenant is None or value is None or not VALUE_BYTES_MIN <= len(value) <= VALUE_BYTES_MAX:
+            if tenant is None or value is None or not VALUE_BYTES_MIN <= (length := len(value)) <= VALUE_BYTES_MAX:
                 break
             chain, form, other = tenant
             event_id = _id_of(value, form.stem)
             if not event_id:
                 form, event_id = other, _id_of(value, other.stem)
-            time_type, milliseconds = at_hand[0].timestamp()
-            if not event_id or time_type != LOG_APPEND_TIME or not 0 <= milliseconds * 1000 <= latest:
+            time_type, milliseconds = event.timestamp()
+            received = milliseconds * 1000
+            if not event_id or time_type != LOG_APPEND_TIME or not 0 <= received <= latest:
                 break
-            offset, received, size = at_hand[0].offset() or 0, milliseconds * 1000, len(event_id)
-            seq, prev = chain.seq, chain.prev
+            offset, size, seq, prev = event.offset() or 0, len(event_id), chain.seq, chain.prev
             digest = sha256(PAYLOAD_PREFIX + value).digest()
             leaf = form.head + pack[size](
-                seq, prev, received, topic_id, partition, offset, 0, size, event_id, len(value), digest
+                seq, prev, received, topic_id, partition, offset, 0, size, event_id, length, digest
             )
             headers = _headers(message, leaf)
             if headers is None or message.value() != value or message.key() != key:
                 break
-            if not remember(name_of(chain.name, event_id), offset, received, digest, seq):
+            if not remember(chain.name, event_id, offset, received, digest, seq):
                 break
             # Accepted: from here on nothing may go wrong.
-            event = at_hand.popleft()
-            chain.seq, chain.prev = seq + 1, sha256(leaf).digest()
-            headers[1:1] = (
-                (SEAL_SEQ_HEADER, b"%d" % seq),
-                (SEAL_HASH_HEADER, chain.prev.hex()),
-                (SEAL_PREV_HEADER, prev.hex()),
-                (CE_ID_HEADER, event_id),
-            )
-            publish((chain.name, value, headers))
+            last = at_hand.popleft()
+            chain.seq = seq + 1
+            chain.prev = digest = sha256(leaf).digest()
+            traceparent = headers[1][1] if len(headers) > 1 else None
+            publish((chain.name, value, headers[0][1], seq, digest, prev, event_id, traceparent))
             imported += form is other
-            size_bytes += len(value)
+            size_bytes += length
             index += 1
-        if event is None:
+        if last is None:
             return start, 0
         outcome.records += index - start
-        kinds[Kind.IMPORTED] += imported
-        kinds[Kind.EVENT] += index - start - imported
-        self._source.taken(event, size_bytes)
-        return index, (event.offset() or 0) + 1
+        outcome.kinds[Kind.IMPORTED] += imported
+        outcome.kinds[Kind.EVENT] += index - start - imported
+        self._source.taken(last, size_bytes)
+        return index, (last.offset() or 0) + 1
 
     def _enter(self, key: bytes | None, outcome: Outcome) -> _Tenant | None:
         """Return the tenant that a key names, if its chain goes on as it should."""
@@ -195,14 +184,17 @@ def _id_of(value: bytes, stem: bytes) -> bytes | None:
     return None if event_id.translate(None, EVENT_ID_BYTES) else event_id
 
 
-def _headers(message: ChainedMessage, leaf: bytes) -> Headers | None:
-    """Return a message's headers if they are the entry that a leaf's hash is made of, and a traceparent or nothing."""
+def _headers(message: ChainedMessage, leaf: bytes) -> list[tuple[str, bytes]] | None:
+    """Return a message's headers if they are the entry that a leaf's hash is made of, and a traceparent or nothing.
+
+    They are the message's own: confluent-kafka makes them once, so they must not be changed.
+    """
     try:
-        headers = cast("Headers | None", message.headers())
+        headers = cast("list[tuple[str, bytes]] | None", message.headers())
     except (SystemError, UnicodeError):
         return None
     if not headers or headers[0][0] != SEAL_ENTRY_HEADER or headers[0][1] != leaf[1:]:
         return None
-    if len(headers) == 1 or (len(headers) == 2 and headers[1][0] == TRACEPARENT_HEADER and headers[1][1] is not None):
+    if len(headers) == 1 or (len(headers) == 2 and headers[1][0] == TRACEPARENT_HEADER):
         return headers
     return None

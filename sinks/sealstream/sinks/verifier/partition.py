@@ -13,12 +13,22 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final, cast
 
-from sealstream.schemas.entry import PUBLISHED_KINDS, ZERO_HASH, Entry, Genesis, Kind, entry_hash, payload_digest
+from sealstream.schemas.entry import (
+    PUBLISHED_KINDS,
+    ZERO_HASH,
+    Entry,
+    Genesis,
+    Kind,
+    entry_hash,
+    parse_gap_payload,
+    payload_digest,
+)
 from sealstream.schemas.errors import EntryInvalid, InstanceDiffers
 from sealstream.schemas.violation import Severity, Violation, ViolationType
 from sealstream.sinks.verifier.ahead import LOOKAHEAD_RECORDS, Ahead, More
 from sealstream.sinks.verifier.chains import Chains
 from sealstream.sinks.verifier.diagnosis import Finding, claim_of, extra, instead
+from sealstream.sinks.verifier.gaps import Declared, begins_for, declared
 from sealstream.sinks.verifier.ordinary import OrdinaryPass
 from sealstream.sinks.verifier.records import (
     OPEN_VIOLATIONS_MAX,
@@ -29,7 +39,6 @@ from sealstream.sinks.verifier.records import (
     Head,
     Outcome,
     Source,
-    published,
 )
 from sealstream.sinks.verifier.rules import Rules, Verdict
 
@@ -131,10 +140,7 @@ class PartitionVerifier:
                 if source is None:
                     return None
             verdict = self.rules.judge(source)
-            chain = self.chains.get(verdict.chain)
-            if chain is None:
-                chain = Chain(verdict.chain)
-                self.chains.put(chain)
+            chain = self._chain_of(verdict)
             self._demands.extend(self._demands_of(chain, verdict, chain.head))
         return self._demands[0]
 
@@ -158,16 +164,23 @@ class PartitionVerifier:
         chain.missing = False
         outcome.kinds[demand.kind] += 1
         if demand.kind in PUBLISHED_KINDS and not chain.open:
-            outcome.published.append(published(demand, record.traceparent))
+            outcome.published.append((
+                demand.chain.name, demand.value, demand.entry, demand.seq, demand.digest, demand.prev,
+                demand.verdict.event_id, record.traceparent,
+            ))  # fmt: skip
 
     def _pass(self, demand: Demand, outcome: Outcome) -> None:
         """Move on behind the first demand, as if it had been met."""
         self._demands.popleft()
         demand.chain.head = Head(demand.seq + 1, demand.digest)
         outcome.touched[demand.chain.name] = demand.chain
-        if not demand.genesis:
-            self.rules.settle(demand.verdict, demand.seq)
-            self.source_position = demand.verdict.offset + 1
+        if demand.genesis:
+            return
+        if demand.verdict.kind is Kind.GAP:
+            self.source_position = parse_gap_payload(demand.value)[1] + 1
+            return
+        self.rules.settle(demand.verdict, demand.seq)
+        self.source_position = demand.verdict.offset + 1
 
     # -- where the log and the rules disagree --------------------------------------------------------------------------
 
@@ -177,10 +190,10 @@ class PartitionVerifier:
         if digest in self.delayed:  # was reported when it was not at its place
             del self.delayed[digest]
             return True
-        if demand is not None and demand.chain.other is not None and self._follow_other(record, demand, outcome):
+        if self._follow_other(record, demand, outcome) or self._go_behind_gap(record, demand, ahead):
             return False
         claim = claim_of(record)
-        if demand is None:
+        if demand is None or (demand.verdict.kind is not Kind.GAP and self._declares_gap(record, claim, ahead)):
             self._extra(record, claim, digest, outcome)
             return True
         if record.entry == demand.entry:
@@ -195,16 +208,76 @@ class PartitionVerifier:
             self._extra(record, claim, digest, outcome)
         return True
 
-    def _follow_other(self, record: ChainedRecord, demand: Demand, outcome: Outcome) -> bool:
+    def _go_behind_gap(self, record: ChainedRecord, demand: Demand | None, ahead: Ahead) -> bool:
+        """Demand the entry of a range that is declared lost, if the range is what the source has lost.
+
+        Returns:
+            Whether the record is to be checked again, against that.
+        """
+        if demand is not None and demand.verdict.kind is Kind.GAP:
+            return False  # it was demanded, and is not what it must be
+        rules = self.rules
+        here = begins_for(record, topic_id=rules.topic_id, partition=rules.partition)
+        claimed = record if here is None else ahead.following()
+        gap = None if claimed is None else declared(claimed, topic_id=rules.topic_id, partition=rules.partition)
+        if gap is None or (here is not None and here != gap.verdict.offset):
+            return False
+        start = self._source.start() if gap.verdict.offset == self.source_position else 0
+        if start <= gap.last:
+            return False  # not what follows on the last verified record, or still there to be read
+        behind, wanted = self._behind(gap, demand), gap.verdict
+        # Only while the range ends where the source begins is its first record the one that gives the time.
+        if start == gap.last + 1 and behind is not None and wanted.received != 0:
+            wanted = wanted._replace(received=behind.received)
+        self._demand_gap(wanted, behind)
+        return True
+
+    def _declares_gap(self, record: ChainedRecord, claim: Entry | None, ahead: Ahead) -> bool:
+        """Return whether a record declares a range lost, or begins the chain for one that does: in no other's place."""
+        if claim is None or begins_for(record, topic_id=self.rules.topic_id, partition=self.rules.partition) is None:
+            return claim is not None and claim.kind is Kind.GAP
+        following = ahead.following()
+        behind = None if following is None else claim_of(following)
+        return behind is not None and behind.kind is Kind.GAP
+
+    def _behind(self, gap: Declared, demand: Demand | None) -> Verdict | None:
+        """Return what the rules say of the first source record behind a gap, if there is one; it is taken."""
+        if demand is not None and demand.verdict.offset > gap.last:
+            return demand.verdict
+        self._demands.clear()  # read before it was lost
+        self._source.skip_to(gap.last + 1)
+        source = self._source.ready() or (self._source.wait(-1) if gap.verdict.received else None)
+        return None if source is None else self.rules.judge(source)
+
+    def _demand_gap(self, gap: Verdict, behind: Verdict | None) -> None:
+        """Demand the entry of a gap, and then what the record behind it must become."""
+        chain_of_gap = self._chain_of(gap)
+        self._demands.clear()
+        self._demands.extend(self._demands_of(chain_of_gap, gap, chain_of_gap.head))
+        if behind is not None:
+            chain, last = self._chain_of(behind), self._demands[-1]
+            head = Head(last.seq + 1, last.digest) if chain is last.chain else chain.head
+            self._demands.extend(self._demands_of(chain, behind, head))
+
+    def _chain_of(self, verdict: Verdict) -> Chain:
+        chain = self.chains.get(verdict.chain)
+        if chain is None:
+            chain = Chain(verdict.chain)
+            self.chains.put(chain)
+        return chain
+
+    def _follow_other(self, record: ChainedRecord, demand: Demand | None, outcome: Outcome) -> bool:
         """Go on from what was found at fault, if that is how the log goes on."""
+        other = None if demand is None else demand.chain.other
+        if demand is None or other is None:
+            return False
         chain = demand.chain
-        assert chain.other is not None, "asked only where there is another head"
-        others = self._demands_of(chain, demand.verdict, chain.other)
+        others = self._demands_of(chain, demand.verdict, other)
         if not others[0].met_by(record):
             return False
         if chain.missing:  # so the missing records never were in the chain
-            self.rules.window.forget(chain.name, chain.other.seq)
-        chain.head, chain.other = chain.other, None
+            self.rules.window.forget(chain.name, other.seq)
+        chain.head, chain.other = other, None
         outcome.touched[chain.name] = chain
         self._demands.clear()
         self._demands.extend(others)

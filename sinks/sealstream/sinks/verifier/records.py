@@ -8,14 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
-from sealstream.kafka.topics import (
-    CE_ID_HEADER,
-    SEAL_ENTRY_HEADER,
-    SEAL_HASH_HEADER,
-    SEAL_PREV_HEADER,
-    SEAL_SEQ_HEADER,
-    TRACEPARENT_HEADER,
-)
+from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TRACEPARENT_HEADER
 from sealstream.schemas.entry import ZERO_HASH, Kind
 from sealstream.schemas.violation import Violation
 from sealstream.sinks.verifier.rules import SourceRecord, Verdict
@@ -174,23 +167,9 @@ class Demand(NamedTuple):
         return record.entry == self.entry and record.value == self.value and record.key == self.chain.name
 
 
-Headers: TypeAlias = list[tuple[str, str | bytes | None]]
-Published: TypeAlias = tuple[bytes, bytes, Headers]
-"""A record for audit.verified: key, value, headers. A plain tuple, because there is one for nearly every record."""
-
-
-def published(demand: Demand, traceparent: bytes | None) -> Published:
-    """Return what goes to audit.verified for a record that met its demand."""
-    headers: Headers = [
-        (SEAL_ENTRY_HEADER, demand.entry),
-        (SEAL_SEQ_HEADER, b"%d" % demand.seq),
-        (SEAL_HASH_HEADER, demand.digest.hex()),
-        (SEAL_PREV_HEADER, demand.prev.hex()),
-        (CE_ID_HEADER, demand.verdict.event_id),
-    ]
-    if traceparent is not None:
-        headers.append((TRACEPARENT_HEADER, traceparent))
-    return demand.chain.name, demand.value, headers
+Published: TypeAlias = tuple[bytes, bytes, bytes, int, bytes, bytes, bytes, bytes | None]
+"""A record for audit.verified: key, value, entry, seq, hash, hash of the entry before it, event id, and the traceparent
+if there is one. A plain tuple, because there is one for nearly every record."""
 
 
 @dataclass(slots=True)
@@ -239,6 +218,14 @@ class Source(Protocol):
 
     def upcoming(self) -> Iterable[SourceRecord]:
         """Return the records that are at hand already, in order, without moving."""
+        ...
+
+    def start(self) -> int:
+        """Return the first offset that the partition still has."""
+        ...
+
+    def skip_to(self, offset: int) -> None:
+        """Move to an offset, past what was read and lies before it."""
         ...
 
     def messages(self) -> deque[SourceMessage]:

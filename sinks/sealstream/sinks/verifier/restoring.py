@@ -8,13 +8,15 @@ nothing committed, a log begins later           :class:`SourceExpired`: a first 
 genesis, source topic or format differ          :class:`InstanceDiffers`
 audit.chained is another topic than before      violation ``rollback``; the partition stands still
 a log ends before the position                  violation ``truncated``; the partition stands still
-a log begins behind the position                :class:`SourceExpired`
+a log begins behind the position                :class:`SourceExpired`, unless audit.chained next declares lost what
+                                                the source has not
 otherwise                                       go on
 ==============================================  ====================================================================
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from sealstream.schemas.entry import Genesis, partition_chain
@@ -44,8 +46,18 @@ def is_short(position: Position | None, chained: Log, source: Log) -> bool:
     return position is not None and (chained.end < position.chained or source.end < position.source)
 
 
-def begin_or_go(number: int, position: Position | None, chained: Log, source: Log, genesis: Genesis) -> Position:
+def begin_or_go(
+    number: int, position: Position | None, chained: Log, source: Log, genesis: Genesis, *, declared_to: int = 0
+) -> Position:
     """Return where to go on.
+
+    Arguments:
+        number: The partition.
+        position: What was committed, if anything was.
+        chained: audit.chained as it is now.
+        source: audit.events as it is now.
+        genesis: What the settings pin.
+        declared_to: The source offset behind what audit.chained next declares lost; the checks decide whether rightly.
 
     Raises:
         SourceExpired: Records that were not verified are gone.
@@ -53,10 +65,11 @@ def begin_or_go(number: int, position: Position | None, chained: Log, source: Lo
     """
     if position is None:
         _refuse_expired(number, chained, 0, "has never been verified")
-        _refuse_expired(number, source, 0, "has never been verified")
+        _refuse_expired(number, source, declared_to, "has never been verified")
         return Position(
             chained=0,
-            source=0,
+            source=source.start,
+            verified=0,
             chained_topic_id=chained.topic_id,
             source_topic_id=source.topic_id,
             genesis=genesis.payload(),
@@ -72,8 +85,8 @@ def begin_or_go(number: int, position: Position | None, chained: Log, source: Lo
             hint="it was deleted and made anew, or is on another cluster: that needs a new epoch",
         )
     _refuse_expired(number, chained, position.chained, f"is verified up to offset {position.chained}")
-    _refuse_expired(number, source, position.source, f"is verified up to offset {position.source}")
-    return position
+    _refuse_expired(number, source, max(position.source, declared_to), f"is verified up to offset {position.source}")
+    return replace(position, source=max(position.source, source.start))
 
 
 def log_damage(number: int, position: Position | None, chained: Log, source: Log, genesis: Genesis) -> Violation | None:

@@ -140,8 +140,8 @@ class SourceReader:
         partition.paused = False
         self._consumer.resume([TopicPartition(self.topic, partition.number)])
 
-    def end_of(self, number: int) -> int:
-        """Return where a partition ends now for a read_committed reader.
+    def bounds_of(self, number: int) -> tuple[int, int]:
+        """Return where a partition begins, and where it ends now for a read_committed reader.
 
         Raises:
             Unreachable: Kafka does not answer.
@@ -149,8 +149,8 @@ class SourceReader:
         try:
             found = self._consumer.get_watermark_offsets(TopicPartition(self.topic, number), timeout=ASK_SECONDS)
         except KafkaException as exception:
-            raise Unreachable(f"the end of {self.topic} cannot be read: {exception.args[0].str()}") from exception
-        return found[1]
+            raise Unreachable(f"the bounds of {self.topic} cannot be read: {exception.args[0].str()}") from exception
+        return found
 
     def look_up(self, number: int, offset: int) -> SourceRecord | None:
         """Return the record at an offset, if a read_committed reader sees one there.
@@ -265,11 +265,25 @@ class SourcePartition:
             if self._reader.stopping():
                 raise Interrupted
             if time.monotonic() >= deadline:
-                if until < 0 or self._reader.end_of(self.number) <= until:
+                if until < 0 or self._reader.bounds_of(self.number)[1] <= until:
                     return None  # the brokers say so themselves: not a matter of waiting longer
                 raise Unreachable(f"{self._reader.topic} partition {self.number} does not come up to offset {until}")
             self._reader.fill(POLL_SECONDS)
         return self.ready()
+
+    def start(self) -> int:
+        """Return the first offset that the partition still has.
+
+        Raises:
+            Unreachable: Kafka does not answer.
+        """
+        return self._reader.bounds_of(self.number)[0]
+
+    def skip_to(self, offset: int) -> None:
+        """Move to an offset, past what was read and lies before it."""
+        while self._messages and cast("int", self._messages[0].offset()) < offset:
+            self.ready()
+        self._next = max(self._next, offset)
 
     def find(self, offset: int) -> SourceRecord | None:
         """Return the record at an offset, if a read_committed reader sees one there, without moving."""

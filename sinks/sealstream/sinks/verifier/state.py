@@ -5,9 +5,9 @@ JSON, in the partition of the source partition that they speak of, all of one tr
 
 - key ``<n>/<chain>``: ``seq`` and ``prev`` of the chain's next entry, ``other`` (the same, where the log may go on
   otherwise behind something at fault), ``missing``, ``open`` (ids of its open violations), ``unreported``.
-- key ``<n>``: ``version``, ``chained`` and ``source`` (the offsets to go on from), the UUIDs of both topics, the
-  ``genesis`` payload, ``delayed`` (hashes of entries behind their place), ``stopped`` (ids of violations that stop the
-  whole partition).
+- key ``<n>``: ``version``, ``chained`` and ``source`` (the offsets to go on from), ``verified`` (the source offset
+  behind the last verified record), the UUIDs of both topics, the ``genesis`` payload, ``delayed`` (hashes of entries
+  behind their place), ``stopped`` (ids of violations that stop the whole partition).
 
 ``chained`` equals the group's committed offset, so a reader knows from their equality that it has all of a transaction.
 """
@@ -37,6 +37,7 @@ class Position:
     Arguments:
         chained: The offset on audit.chained to go on from.
         source: The offset on audit.events to go on from.
+        verified: The offset behind the last record of it that was verified; what lies between is no record.
         chained_topic_id: UUID of audit.chained, 16 bytes.
         source_topic_id: UUID of audit.events, 16 bytes.
         genesis: The payload that the partition's geneses have.
@@ -46,6 +47,7 @@ class Position:
 
     chained: int
     source: int
+    verified: int
     chained_topic_id: bytes
     source_topic_id: bytes
     genesis: bytes
@@ -59,6 +61,7 @@ class Position:
                 "version": VERSION,
                 "chained": self.chained,
                 "source": self.source,
+                "verified": self.verified,
                 "chained_topic_id": self.chained_topic_id.hex(),
                 "source_topic_id": self.source_topic_id.hex(),
                 "genesis": self.genesis.decode(),
@@ -80,6 +83,7 @@ class Position:
         return cls(
             chained=_number(fields, "chained"),
             source=_number(fields, "source"),
+            verified=_number(fields, "verified"),
             chained_topic_id=bytes.fromhex(_text(fields, "chained_topic_id", _UUID)),
             source_topic_id=bytes.fromhex(_text(fields, "source_topic_id", _UUID)),
             genesis=_text(fields, "genesis").encode(),
