@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
+from sealstream.kafka.client import KAFKA_LOG
 from sealstream.worker import logs
 
 
@@ -50,6 +51,14 @@ def test_level(capsys: pytest.CaptureFixture[str]) -> None:
     logs.logger().info("quiet")
     logs.logger().error("loud")
     assert [line["event"] for line in lines(capsys)] == ["loud"]
+
+
+def test_the_kafka_client_does_not_say_the_same_over_and_over(capsys: pytest.CaptureFixture[str]) -> None:
+    """While brokers are away, its attempts to connect are one line every few seconds, not hundreds."""
+    logs.configure("sink", format="json")
+    for n in range(100):
+        KAFKA_LOG.error("broker:9092: Connection refused (after %dms in state CONNECT)", n)
+    assert len(lines(capsys)) == 1
 
 
 def test_libraries_log_alike(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,9 @@ from typing import Final, Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from sealstream.kafka.client import KAFKA_LOG
+from sealstream.worker.repeats import Repeats
+
 _ORDER: Final = ("timestamp", "level", "event", "role", "tenant", "seq", "topic", "partition", "offset")
 
 
@@ -42,6 +45,7 @@ def configure(role: str, *, level: str = "info", format: Literal["auto", "json",
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
+    KAFKA_LOG.filters[:] = [Repeats()]
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
