@@ -17,7 +17,7 @@ from support.workers import Pipeline, Worker, wait_for
 
 ROLES = ("processor", "sink", "verifier")
 PARTITIONS = 4
-RECOVERY_SECONDS = 60.0
+RECOVERY_SECONDS = 120.0
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ class Said:
 
 
 def test_alike_lines_are_told_once_in_a_while_with_their_number() -> None:
-    """Lines that differ only in how long something took count as one kind; the next one says how many were held back."""
+    """Lines that differ only in how long something took are one kind; the next says how many were held back."""
     said = Said()
     for n in range(5):
         said.say(f"broker:9092: Connection refused (after {n}ms in state CONNECT)")
