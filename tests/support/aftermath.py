@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from sealstream.kafka.admin import TopicAdmin
+from sealstream.kafka.transactions import CONNECTIVITY_CODES
 from sealstream.schemas.chain import Link, verify_chain
 from sealstream.schemas.entry import CARRIED_KINDS, Kind, parse
 from support.harness import read_log
@@ -23,6 +24,9 @@ WAIT_SECONDS = 60.0
 LOOK_SECONDS = 0.2
 COMMITTED_SECONDS = 30.0
 """Within this, a record behind the last transaction is readable: far more than a transaction's timeout."""
+
+_JUST_BACK = CONNECTIVITY_CODES | {KafkaError.NOT_LEADER_FOR_PARTITION}
+"""What a broker says that has just come back."""
 
 _POSITION = struct.Struct(">BQ")
 
@@ -71,7 +75,7 @@ def committed_by_now(pipeline: Pipeline) -> dict[int, int]:
     try:
         return committed(pipeline)
     except KafkaException as exception:
-        if not exception.args[0].retriable():
+        if exception.args[0].code() not in _JUST_BACK:
             raise
         return {}
 
@@ -82,10 +86,20 @@ def ends(pipeline: Pipeline, topic: str, isolation: str) -> dict[int, int]:
         {"bootstrap.servers": pipeline.bootstrap, "group.id": "never-commits", "isolation.level": isolation}
     )
     try:
-        places = {n: TopicPartition(topic, n) for n in range(pipeline.genesis.partitions)}
-        return {n: consumer.get_watermark_offsets(place, timeout=15)[1] for n, place in places.items()}
+        return {n: _end(consumer, TopicPartition(topic, n)) for n in range(pipeline.genesis.partitions)}
     finally:
         consumer.close()
+
+
+def _end(consumer: Consumer, place: TopicPartition) -> int:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            return consumer.get_watermark_offsets(place, timeout=15)[1]
+        except KafkaException as exception:
+            if exception.args[0].code() not in _JUST_BACK or time.monotonic() >= deadline:
+                raise
+        time.sleep(LOOK_SECONDS)
 
 
 def check_offsets(pipeline: Pipeline) -> None:

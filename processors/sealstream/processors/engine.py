@@ -303,6 +303,9 @@ class Engine:
         self._second_chance.take(error)
         logger().warning("joining the group again", reason=error.message)
         self._source.renew()
+        # Whoever had our membership may have our transactional id as well. Each of two namesakes makes a new producer
+        # before it joins, so the last one to join has both; otherwise each could lack one of them, and both would end.
+        self._producer = None
         self._again(self._backoff_seconds)
         self._status.waiting = "a new membership in the group"
 
