@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from sealstream.kafka.partition import partition_of
 from sealstream.kafka.topics import TRACEPARENT_HEADER
-from sealstream.processors.window import Window
-from sealstream.schemas.codec import read_prefix
+from sealstream.processors.window import Window, namespace
+from sealstream.schemas.codec import ordinary_event_id, ordinary_mark, read_prefix
 from sealstream.schemas.entry import (
     CARRIED_KINDS,
-    EVENT_ID_PATTERN,
+    EVENT_ID_BYTES,
+    EVENT_ID_BYTES_MAX,
     PAYLOAD_PREFIX,
     TENANT_PATTERN,
     VALUE_BYTES_MAX,
@@ -28,7 +29,9 @@ from sealstream.schemas.entry import (
     Genesis,
     Kind,
     Quarantine,
+    entry_head,
     pack_trusted,
+    packer,
     partition_chain,
     payload_digest,
 )
@@ -43,8 +46,6 @@ LOG_APPEND_TIME: Final = 2
 MICROSECONDS: Final = 1_000_000
 _EVENT_KINDS: Final = (Kind.EVENT, Kind.IMPORTED, Kind.CONTROL)  # by the index of the enum on the wire
 _CARRIED: Final = tuple(kind in CARRIED_KINDS for kind in Kind)
-_ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-"
-_ID_BYTES_MAX: Final = 128
 _TRACEPARENT_PATTERN: Final = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NONE: Final = b""
 
@@ -188,12 +189,14 @@ def chain(rules: Rules, state: PartitionState, records: Iterable[Record]) -> Cha
     Raises:
         PositionDiffers: A record stands before the position, or before another one that came first.
     """
-    # One pass, a few microseconds a record: what the loop touches is bound to locals.
-    chained, partition, topic_id = Chained(), state.partition, rules.topic_id
-    sealed, kinds, judge, carried = chained.sealed, chained.kinds, state.window.judge, _CARRIED
-    position, received = state.position, state.last_received
-    keys = _Keys(rules, state)
-    entered = keys.entered
+    # One pass, a few microseconds a record: what the loop touches is bound to locals. Ordinary records, which are new
+    # and sound in every way that can be told at a glance, are done here; all others by _Others, which knows all rules,
+    # those of ordinary records included. A test holds the two equal.
+    chained, topic_id, partition = Chained(), rules.topic_id, state.partition
+    append, remember = chained.sealed.append, state.window.remember
+    position, received, ordinary = state.position, state.last_received, 0
+    keys, others = _Keys(rules, state), _Others(rules, state, chained)
+    ends = keys.entered
     for record in records:
         key, value, offset = record.key(), record.value() or _NONE, record.offset() or 0
         if offset < position:
@@ -201,38 +204,78 @@ def chain(rules: Rules, state: PartitionState, records: Iterable[Record]) -> Cha
         position = offset + 1
         time_type, milliseconds = record.timestamp()
         received = milliseconds * 1000 if time_type == LOG_APPEND_TIME else 0
-        found = entered.get(key)
-        if found is None:
-            found = keys.enter(key)
-        link, reason = found
-        payload = sha256(PAYLOAD_PREFIX + value).digest()
-        kind, ref, event_id = Kind.QUARANTINED, 0, _NONE
-        if not reason:
-            reason, event_id, kind = judge_value(link.name, value, append_time=time_type == LOG_APPEND_TIME)
-        if not link.seq:
-            sealed.append(genesis_record(rules, link, partition, offset, received))
-            kinds[Kind.GENESIS] += 1
-        seq = link.seq
-        if reason:
-            letter = DeadLetter(key, record.value(), offset, Quarantine(reason), payload, link.name, seq)
-            chained.letters.append(letter)
+        end = ends.get(key) or keys.enter(key)
+        link, head = end.link, end.head
+        seq, digest = link.seq, sha256(PAYLOAD_PREFIX + value).digest()
+        event_id = ordinary_event_id(value, end.mark) if received and head else _NONE
+        if event_id and remember(end.namespace + event_id, offset, received, seq, digest):
+            size = len(event_id)
+            entry = packer(len(head), size)(
+                head, seq, link.hash, received, topic_id, partition, offset, 0, size, event_id, len(value), digest
+            )
+            link.seq, link.hash = seq + 1, sha256(b"\x00" + entry).digest()
+            append((link.name, value, entry, traceparent(record)))
+            ordinary += 1
         else:
-            repeat = judge(link.name, event_id, offset, received, seq, payload)
-            if repeat is not None:
-                kind, ref = repeat
-        entry = pack_trusted(
-            kind, reason, link.name, seq, link.hash, received, topic_id, partition, offset, ref, event_id, len(value),
-            payload,
-        )  # fmt: skip
-        link.seq, link.hash = seq + 1, sha256(b"\x00" + entry).digest()
-        sealed.append((link.name, value if carried[kind] else _NONE, entry, traceparent(record)))
-        kinds[kind] += 1
+            others.chain(record, end, received, digest)
+    chained.kinds[Kind.EVENT] += ordinary
     chained.links = keys.grown()
     for link in chained.links:
         state.heads.put(link)
     if position > state.position:
         state.position, state.last_offset, state.last_received = position, position - 1, received
     return chained
+
+
+class _Others:
+    """Chains one record by all the rules.
+
+    Arguments:
+        rules: What every entry depends on.
+        state: The partition.
+        chained: Where it goes.
+    """
+
+    def __init__(self, rules: Rules, state: PartitionState, chained: Chained) -> None:
+        self._rules = rules
+        self._partition = state.partition
+        self._judge = state.window.judge
+        self._chained = chained
+
+    def chain(self, record: Record, end: _End, received: int, digest: bytes) -> None:
+        """Chain a record.
+
+        Arguments:
+            record: The record.
+            end: The end of its chain.
+            received: Its time in microseconds; 0 if that is not the broker's.
+            digest: The digest of its value.
+        """
+        link, value, offset, chained = end.link, record.value() or _NONE, record.offset() or 0, self._chained
+        reason, event_id, kind, ref = end.reason, _NONE, Kind.QUARANTINED, 0
+        if not reason:
+            append_time = record.timestamp()[0] == LOG_APPEND_TIME
+            reason, event_id, kind = judge_value(link.name, value, append_time=append_time)
+        if not link.seq:
+            chained.sealed.append(genesis_record(self._rules, link, self._partition, offset, received))
+            chained.kinds[Kind.GENESIS] += 1
+            end.open()
+        if reason:
+            letter = DeadLetter(
+                record.key(), record.value(), offset, Quarantine(reason), digest, link.name, link.seq
+            )  # fmt: skip
+            chained.letters.append(letter)
+        else:
+            repeat = self._judge(link.name, event_id, offset, received, link.seq, digest)
+            if repeat is not None:
+                kind, ref = repeat
+        entry = pack_trusted(
+            kind, reason, link.name, link.seq, link.hash, received, self._rules.topic_id, self._partition, offset, ref,
+            event_id, len(value), digest,
+        )  # fmt: skip
+        link.seq, link.hash = link.seq + 1, sha256(b"\x00" + entry).digest()
+        chained.sealed.append((link.name, value if _CARRIED[kind] else _NONE, entry, traceparent(record)))
+        chained.kinds[kind] += 1
 
 
 def judge_value(tenant: bytes, value: bytes, *, append_time: bool) -> tuple[int, bytes, Kind]:
@@ -255,7 +298,7 @@ def judge_value(tenant: bytes, value: bytes, *, append_time: bool) -> tuple[int,
     except FrameInvalid:
         return Quarantine.MALFORMED, _NONE, bad
     # Five times as fast as EVENT_ID_PATTERN; a test holds the two equal.
-    valid = 0 < len(event_id) <= _ID_BYTES_MAX and not event_id.translate(None, _ID_BYTES)
+    valid = 0 < len(event_id) <= EVENT_ID_BYTES_MAX and not event_id.translate(None, EVENT_ID_BYTES)
     if named != tenant:
         return Quarantine.TENANT_DIFFERS, event_id if valid else _NONE, bad
     if not valid:
@@ -280,6 +323,8 @@ def traceparent(record: Record) -> bytes | None:
     """Return the value of a record's first ``traceparent`` header if it is valid, as W3C Trace Context has it."""
     try:
         headers = record.headers()
+        if headers is None:
+            return None
     except (SystemError, UnicodeError):
         # confluent-kafka cannot present headers of which one has a name that is no UTF-8. Headers are no evidence.
         return None
@@ -289,6 +334,30 @@ def traceparent(record: Record) -> bytes | None:
         if name == TRACEPARENT_HEADER:
             return value if isinstance(value, bytes) and _TRACEPARENT_PATTERN.fullmatch(value) else None
     return None
+
+
+class _End:
+    """The end of the chain that the records with a key go to, and what all its ordinary entries have in common.
+
+    Arguments:
+        link: The end.
+        reason: Why records with this key are quarantined, or 0.
+    """
+
+    __slots__ = ("head", "link", "mark", "namespace", "reason")
+
+    def __init__(self, link: Link, reason: int) -> None:
+        self.link = link
+        self.reason = reason
+        self.head = self.mark = self.namespace = _NONE
+        if link.seq:
+            self.open()
+
+    def open(self) -> None:
+        """Take ordinary records from now on, if this is a tenant's chain; it has begun."""
+        if not self.reason:
+            name = self.link.name
+            self.head, self.mark, self.namespace = entry_head(Kind.EVENT, name), ordinary_mark(name), namespace(name)
 
 
 class _Keys:
@@ -303,27 +372,27 @@ class _Keys:
         self._partitions = rules.genesis.partitions
         self._state = state
         self._apart: Link | None = None
-        self.entered: dict[bytes | None, tuple[Link, int]] = {}
+        self.entered: dict[bytes | None, _End] = {}
 
-    def enter(self, key: bytes | None) -> tuple[Link, int]:
-        """Return the chain that records with this key go to, and why they are quarantined or 0."""
+    def enter(self, key: bytes | None) -> _End:
+        """Return the end of the chain that records with this key go to."""
         heads, partition = self._state.heads, self._state.partition
         # A tenant that has a chain here was judged before. The chain !partition-<n> is no tenant, whatever a key says.
         known = heads.get(key) if key and key[0] != ord("!") else None
         reason = judge_key(key, partition=partition, partitions=self._partitions) if known is None else None
         if reason is None:
-            found = (known or Link(key or _NONE), 0)
+            end = _End(known or Link(key or _NONE), 0)
         else:
             if self._apart is None:
                 name = partition_chain(partition).encode()
                 self._apart = heads.get(name) or Link(name)
-            found = (self._apart, int(reason))
-        self.entered[key] = found
-        return found
+            end = _End(self._apart, int(reason))
+        self.entered[key] = end
+        return end
 
     def grown(self) -> list[Link]:
         """Return the chains that were entered, each once."""
-        tenants = [link for link, reason in self.entered.values() if not reason]
+        tenants = [end.link for end in self.entered.values() if not end.reason]
         return tenants if self._apart is None else [*tenants, self._apart]
 
 
@@ -336,6 +405,3 @@ def genesis_record(rules: Rules, link: Link, partition: int, offset: int, receiv
     )  # fmt: skip
     link.seq, link.hash = 1, sha256(b"\x00" + entry).digest()
     return link.name, payload, entry, None
-
-
-assert EVENT_ID_PATTERN.fullmatch(_ID_BYTES) is not None

@@ -78,6 +78,11 @@ class _Namesakes:
         return (Kind.CONFLICT, self.records[index].seq) if index < len(self.records) else None
 
 
+def namespace(tenant: bytes) -> bytes:
+    """Return what the names of a tenant's ids begin with."""
+    return tenant + b"/"  # neither tenant nor id can hold a slash
+
+
 class WindowIncomplete(UnsafeState):
     """Chained records that the duplicate window may still need are gone from audit.chained."""
 
@@ -129,16 +134,31 @@ class Window:
         """
         if offset >= self._turn:
             self._turn_over(offset, received)
-        name = tenant + b"/" + event_id  # neither can hold a slash
+        name = namespace(tenant) + event_id
         known = self._current.get(name) or self._previous.get(name)
         if known is None:
             self._current[name] = _RECORD.pack(offset, received, seq, digest)
             return None
         return self._judge_namesake(name, known, _Record(offset, received, seq, digest))
 
+    def remember(self, name: bytes, offset: int, received: int, seq: int, digest: bytes) -> bool:
+        """Remember a record whose id is new, or do nothing and return ``False``: then it must be judged.
+
+        Arguments:
+            name: The tenant's :func:`namespace` and the id.
+            offset: As in :meth:`judge`, and so the others.
+            received: Its time.
+            seq: Its seq.
+            digest: Its digest.
+        """
+        if offset >= self._turn or name in self._current or name in self._previous:
+            return False
+        self._current[name] = _RECORD.pack(offset, received, seq, digest)
+        return True
+
     def restore(self, tenant: bytes, event_id: bytes, offset: int, received: int, seq: int, digest: bytes) -> None:
         """Remember a record whose kind is known already, when a window is rebuilt; oldest first."""
-        name = tenant + b"/" + event_id
+        name = namespace(tenant) + event_id
         known = self._current.get(name)
         if known is None:
             self._current[name] = _RECORD.pack(offset, received, seq, digest)

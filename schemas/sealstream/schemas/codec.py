@@ -21,6 +21,7 @@ import fastavro
 from fastavro.read import SchemaResolutionError
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
+from sealstream.schemas.entry import EVENT_ID_BYTES, VALUE_BYTES_MAX
 from sealstream.schemas.errors import FrameInvalid, SchemaUnknown
 from sealstream.schemas.event import (
     Actor,
@@ -122,8 +123,10 @@ class EventReader:
         self._schema_by_id = schema_by_id
         known = (schema("AuditEvent"), *(parse_writer_schema(other) for other in others))
         self._by_fingerprint = {fingerprint_of(parsed): parsed for parsed in known}
+        self._shipped_frame = SINGLE_OBJECT_MAGIC + schema_fingerprint("AuditEvent")
         # An id never changes its schema, so both are for ever, and bounded by what the registry holds.
         self._by_id: dict[int, Schema] = {}
+        self._shipped_ids: set[int] = set()
         self._refused: dict[int, str] = {}
 
     def read(self, value: bytes) -> AuditEvent:
@@ -149,6 +152,17 @@ class EventReader:
             raise FrameInvalid("value's schema does not begin with id, tenant, kind and salt")
         return datum
 
+    def shipped_body(self, value: bytes) -> int | None:
+        """Return where the body begins of a value that was written with the shipped schema.
+
+        Such a body can be read by whoever knows the schema by heart. ``None`` if it was written with another one, if
+        the registry's id was not met by :meth:`read_datum` yet, or if there is no frame.
+        """
+        if value.startswith(self._shipped_frame):
+            return len(self._shipped_frame)
+        framed = value[:1] == b"\x00" and len(value) >= _CONFLUENT.size
+        return _CONFLUENT.size if framed and _CONFLUENT.unpack_from(value)[1] in self._shipped_ids else None
+
     def _writer_schema(self, value: bytes) -> tuple[Schema, int]:
         start = body_start(value)
         if value[0] != CONFLUENT_MAGIC:
@@ -159,7 +173,9 @@ class EventReader:
                 f"value names schema {schema_id} of a registry, and none is configured", hint="set SEALSTREAM_REGISTRY"
             )
         if schema_id not in self._by_id:
-            self._by_id[schema_id] = self._find(self._schema_by_id, schema_id)
+            found = self._by_id[schema_id] = self._find(self._schema_by_id, schema_id)
+            if to_parsing_canonical_form(found) == to_parsing_canonical_form(schema("AuditEvent")):
+                self._shipped_ids.add(schema_id)
         return self._by_id[schema_id], start
 
     def _find(self, schema_by_id: SchemaById, schema_id: int) -> Schema:
@@ -273,6 +289,38 @@ def read_prefix(value: bytes) -> tuple[bytes, bytes, int]:
     if len(value) < end + 1 + SALT_BYTES:
         raise FrameInvalid("value is cut short within its salt")
     return event_id, tenant, kind >> 1
+
+
+def ordinary_mark(tenant: bytes) -> bytes:
+    """Return what stands behind the id in every value of this tenant whose kind is event: the tenant and the kind."""
+    size = len(tenant) * 2
+    return (bytes((size,)) if size < 0x80 else bytes((size & 0x7F | 0x80, size >> 7))) + tenant + b"\x00"
+
+
+def ordinary_event_id(value: bytes, mark: bytes) -> bytes:
+    """Return the id of an ordinary event, or empty bytes if the value may be something else: for the hot path.
+
+    An ordinary event has a valid id of less than 64 bytes and is of the kind event. What this says of a value,
+    :func:`read_prefix` says as well; of what it says nothing, :func:`read_prefix` has to be asked.
+
+    Arguments:
+        value: The value.
+        mark: The :func:`ordinary_mark` of the tenant that it must name.
+    """
+    start = 11 if value[:2] == SINGLE_OBJECT_MAGIC else 6 if value[:1] == b"\x00" else 0
+    size = len(value)
+    if not start or not start < size <= VALUE_BYTES_MAX:
+        return b""
+    twice = value[start - 1]
+    if twice & 0x81:  # more than one byte, or negative
+        return b""
+    end = start + (twice >> 1)
+    stop = end + len(mark)
+    if value[end:stop] != mark or size < stop + SALT_BYTES:
+        return b""
+    event_id = value[start:end]
+    # Most ids are letters and digits, which is the cheaper question.
+    return event_id if event_id.isalnum() or not event_id.translate(None, EVENT_ID_BYTES) else b""
 
 
 def _read_length(value: bytes, start: int) -> tuple[int, int]:
