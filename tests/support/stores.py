@@ -13,10 +13,11 @@ from psycopg import sql
 
 from sealstream.schemas.codec import EventReader
 from sealstream.schemas.violation import Violation
-from sealstream.sinks.store.batch import Batch
+from sealstream.sinks.store.batch import Batch, batch_of
 from sealstream.sinks.store.derive import Deriver
 from sealstream.sinks.store.migrate import migrate
-from sealstream.sinks.store.records import ChainedRecord, read_record
+from sealstream.sinks.store.search_rows import derive_chunk, prepare_session, search_lag
+from sealstream.sinks.store.session import open_session
 from sealstream.sinks.store.writer import StoreWriter, Written
 from support.chained import INSTANCE, Sealed
 
@@ -87,7 +88,7 @@ class TestStore:
         """Empty the store, as a superuser who switches the guards off."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("SET session_replication_role = replica")
-            for table in ("entries", "payloads", "events", "tenant_heads", "positions"):
+            for table in ("entries", "payloads", "events", "tenant_heads", "positions", "search_positions"):
                 connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier("sealstream", table)))
 
     def contents(self) -> tuple[list[tuple[object, ...]], ...]:
@@ -113,6 +114,34 @@ def migrated(url: str, *, partitions: int = 4) -> Generator[TestStore]:
         store.drop_logins()
 
 
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """A record of audit.chained at an offset, as the Kafka client gives it."""
+
+    sealed: Sealed
+    at: int
+
+    def partition(self) -> int:
+        """Return the partition."""
+        return self.sealed.partition
+
+    def offset(self) -> int:
+        """Return the offset."""
+        return self.at
+
+    def key(self) -> bytes:
+        """Return the key."""
+        return self.sealed.key
+
+    def value(self) -> bytes:
+        """Return the value."""
+        return self.sealed.value
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """Return the headers."""
+        return [("seal-entry", self.sealed.entry)]
+
+
 class Feeder:
     """Feeds records into a store as the sink does, and counts offsets of audit.chained for them."""
 
@@ -125,12 +154,14 @@ class Feeder:
         report: Callable[[Sequence[Violation]], None] | None = None,
     ) -> None:
         self.reported: list[Violation] = []
+        self._url = url
+        self._derive = Deriver(EventReader())
         self.writer = StoreWriter(
             url,
             topic=TOPIC,
             instance=INSTANCE,
             writer=writer,
-            derive=Deriver(EventReader()),
+            derive=self._derive,
             report=report or self.reported.extend,
             timeout_seconds=10.0,
         )
@@ -143,23 +174,33 @@ class Feeder:
 
     def batch(self, records: Iterable[Sealed]) -> Batch:
         """Return records as the next batch."""
-        found: dict[int, list[ChainedRecord]] = {}
         ends = dict(self.offsets)
+        messages: list[Consumed] = []
         for record in records:
-            offset = ends[record.partition]
+            messages.append(Consumed(record, ends[record.partition]))
             ends[record.partition] += 1
-            headers = [("seal-entry", record.entry)]
-            found.setdefault(record.partition, []).append(
-                read_record(TOPIC, record.partition, offset, record.key, record.value, headers, instance=INSTANCE)
-            )
-        return Batch(found, {n: self.offsets[n] for n in found}, {n: ends[n] for n in found})
+        return batch_of(messages, self.offsets, topic=TOPIC, instance=INSTANCE)
 
     def feed(self, records: Iterable[Sealed]) -> Written:
-        """Store records as the next batch."""
+        """Store records as the next batch, and make them searchable."""
         batch = self.batch(records)
         written = self.writer.write(batch)
         self.offsets |= dict(batch.ends)
+        self.search()
         return written
+
+    def search(self) -> int:
+        """Derive what cannot be searched yet, as the sink does beside its storing; return the number of rows."""
+        rows = 0
+        with open_session(self._url, application="test-search", timeout_seconds=10.0) as connection:
+            prepare_session(connection)
+            for partition in self.offsets:
+                more = True
+                while more:
+                    done, more = derive_chunk(connection, partition, self._derive, records_max=7)
+                    rows += done
+            assert set(search_lag(connection, self.offsets).values()) <= {0}
+        return rows
 
     def feed_log(self, log: Sequence[Sealed]) -> Written:
         """Store what a log, given from its beginning, has behind the positions."""

@@ -11,7 +11,7 @@ from sealstream.schemas.codec import EventReader, encode_event
 from sealstream.schemas.entry import Kind, Quarantine
 from sealstream.schemas.errors import SchemaUnknown, Unreachable
 from sealstream.schemas.event import Actor, AuditEvent, Context, Outcome, Target
-from sealstream.sinks.store.derive import Deriver
+from sealstream.sinks.store.derive import Deriver, stored_from
 from sealstream.sinks.store.records import ChainedRecord, read_record
 from sealstream.sinks.store.rows import EVENT_COLUMNS, EventRow
 from support.chained import INSTANCE, Chains
@@ -36,7 +36,7 @@ def _record(payload: bytes, kind: Kind = Kind.EVENT) -> ChainedRecord:
 
 
 def _derive(payload: bytes) -> EventRow:
-    row = Deriver(EventReader())(_record(payload))
+    row = Deriver(EventReader())(stored_from(_record(payload)))
     assert row is not None
     return row
 
@@ -100,7 +100,7 @@ def test_a_nul_in_a_text_does_not_stop_the_sink() -> None:
 def test_an_undecodable_payload_still_has_its_row(payload: bytes, reason: str) -> None:
     """Such an event can be found by its id, and by the reason; and the reason is counted."""
     counted: list[str] = []
-    row = Deriver(EventReader(), count=counted.append)(_record(payload))
+    row = Deriver(EventReader(), count=counted.append)(stored_from(_record(payload)))
 
     assert row is not None
     assert (row.tenant, row.seq, row.event_id, row.kind, row.undecoded) == ("acme", 1, "ev-1", 1, reason)
@@ -117,7 +117,7 @@ def test_a_registry_that_is_away_does_not_stop_the_sink(error: Exception, reason
     def fail(_schema_id: int) -> object:
         raise error
 
-    row = Deriver(EventReader(schema_by_id=fail))(_record(encode_event(EVENT, schema_id=7)))
+    row = Deriver(EventReader(schema_by_id=fail))(stored_from(_record(encode_event(EVENT, schema_id=7))))
 
     assert row is not None
     assert row.undecoded == reason
@@ -129,4 +129,4 @@ def test_only_kinds_that_are_events_have_rows() -> None:
     for sealed in (Chains().event("acme", "ev-1")[0], Chains().quarantined("acme", Quarantine.VALUE_SIZE)[1]):
         headers = [("seal-entry", sealed.entry)]
         record = read_record("chained", sealed.partition, 0, sealed.key, sealed.value, headers, instance=INSTANCE)
-        assert derive(record) is None
+        assert derive(stored_from(record)) is None

@@ -80,6 +80,13 @@ SINK_VIOLATIONS: Final = counter(
 SINK_UNDECODED: Final = counter(
     "sink_undecoded_total", "Stored events whose payload could not be decoded for search, by reason.", "reason"
 )
+SINK_SEARCH_ROWS: Final = counter("sink_search_rows_total", "Search rows that this worker derived and committed.")
+SINK_SEARCH_LAG: Final = gauge(
+    "sink_search_lag_records", "Source offsets between what can be searched and what is stored.", "partition"
+)
+SINK_SEARCH_FAILURES: Final = counter(
+    "sink_search_failures_total", "Attempts to derive search rows that failed and are repeated."
+)
 SINK_ASSIGNED: Final = gauge("sink_assigned_partitions", "Partitions that this worker stores.")
 
 # -- verifier ------------------------------------------------------------------------------------------------------

@@ -42,10 +42,9 @@ def follow(heads: Mapping[str, Head], records: Iterable[ChainedRecord]) -> tuple
     moved: dict[str, Head] = {}
     unbroken = True
     for record in records:
-        entry = record.entry
-        tenant, seq = entry.tenant, entry.seq
+        tenant, seq = record.tenant, record.seq
         head = moved.get(tenant) or heads.get(tenant, NO_HEAD)
-        if seq != head.seq + 1 or entry.prev != head.hash:
+        if seq != head.seq + 1 or record.prev != head.hash:
             unbroken = False
         moved[tenant] = Head(seq, record.hash)
     return moved, unbroken

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from psycopg import sql
 
+from sealstream.sinks.store.binary import COPY_HEADER, COPY_TRAILER, packer
 from sealstream.sinks.store.database import Connection
-from sealstream.sinks.store.rows import ENTRY_COLUMNS, EVENT_COLUMNS, PAYLOAD_COLUMNS, RETENTION_CLASS, EventRow, Rows
+from sealstream.sinks.store.rows import (
+    ENTRY_COLUMNS,
+    EVENT_COLUMNS,
+    PAYLOAD_COLUMNS,
+    RETENTION_CLASS,
+    EventRow,
+)
 
-_JSONB_VERSION: Final = b"\x01"  # PostgreSQL's binary form of jsonb: a version byte and the text
-_JSON_PLACES: Final = tuple(place for place, kind in enumerate(EVENT_COLUMNS.values()) if kind == "jsonb")
+WRITE_BYTES: Final = 262_144
+"""So many bytes go to the server at a time: it works on them while the rest is packed."""
+
+pack_entry_row = packer(tuple(ENTRY_COLUMNS.values()))
+pack_payload_row = packer(tuple(PAYLOAD_COLUMNS.values()))
+pack_event_row = packer(tuple(EVENT_COLUMNS.values()))
 
 
-def add_rows(connection: Connection, rows: Mapping[int, Sequence[Rows]]) -> None:
-    """Add rows by COPY, within the caller's transaction.
+def add_rows(connection: Connection, entries: Mapping[int, Iterable[bytes]], payloads: Iterable[bytes]) -> None:
+    """Add packed rows by COPY, within the caller's transaction.
+
+    Arguments:
+        connection: The store.
+        entries: Rows of ``entries`` by their source partition.
+        payloads: Rows of ``payloads``.
 
     Raises:
         psycopg.errors.UniqueViolation: One of them is there already.
     """
-    for partition, found in rows.items():
-        _copy(connection, f"entries_p{partition}", ENTRY_COLUMNS, (row.entry for row in found))
-    together = [row for found in rows.values() for row in found]
-    payloads = [row.payload for row in together if row.payload is not None]
-    if payloads:
-        _copy(connection, f"payloads_{RETENTION_CLASS}", PAYLOAD_COLUMNS, payloads)
-    add_events(connection, [row.event for row in together if row.event is not None])
+    for partition, rows in entries.items():
+        _copy(connection, f"entries_p{partition}", ENTRY_COLUMNS, rows)
+    _copy(connection, f"payloads_{RETENTION_CLASS}", PAYLOAD_COLUMNS, payloads)
 
 
 def add_events(connection: Connection, rows: Sequence[EventRow]) -> None:
@@ -35,27 +47,44 @@ def add_events(connection: Connection, rows: Sequence[EventRow]) -> None:
     Raises:
         psycopg.errors.UniqueViolation: One of them is there already.
     """
+    by_class: dict[str, list[bytes]] = {}
+    for row in rows:
+        by_class.setdefault(row.retention_class, []).append(pack_event_row(row))
+    add_packed_events(connection, by_class)
+
+
+def add_missing_events(connection: Connection, rows: Sequence[EventRow]) -> None:
+    """Add search rows one by one, but leave alone those that are there already."""
     by_class: dict[str, list[EventRow]] = {}
     for row in rows:
         by_class.setdefault(row.retention_class, []).append(row)
     for name, found in by_class.items():
-        _copy(connection, f"events_{name}", EVENT_COLUMNS, map(_binary_json, found))
+        statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING").format(
+            sql.Identifier("sealstream", f"events_{name}"),
+            sql.SQL(", ").join(map(sql.Identifier, EVENT_COLUMNS)),
+            sql.SQL(", ").join([sql.SQL("%s::jsonb" if kind == "jsonb" else "%s") for kind in EVENT_COLUMNS.values()]),
+        )
+        with connection.cursor() as cursor:
+            cursor.executemany(statement, found)
 
 
-def _copy(connection: Connection, table: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
+def add_packed_events(connection: Connection, rows: Mapping[str, Iterable[bytes]]) -> None:
+    """Add packed search rows by their retention class, otherwise as :func:`add_events`."""
+    for name, found in rows.items():
+        _copy(connection, f"events_{name}", EVENT_COLUMNS, found)
+
+
+def _copy(connection: Connection, table: str, columns: Iterable[str], rows: Iterable[bytes]) -> None:
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
         sql.Identifier("sealstream", table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
-    types = ["bytea" if kind == "jsonb" else kind for kind in columns.values()]
+    block, size = [COPY_HEADER], 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(types)
         for row in rows:
-            copy.write_row(row)
-
-
-def _binary_json(row: Sequence[Any]) -> list[Any]:
-    values = list(row)
-    for place in _JSON_PLACES:
-        if values[place] is not None:
-            values[place] = _JSONB_VERSION + values[place].encode()
-    return values
+            block.append(row)
+            size += len(row)
+            if size >= WRITE_BYTES:
+                copy.write(b"".join(block))
+                block, size = [], 0
+        block.append(COPY_TRAILER)
+        copy.write(b"".join(block))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from sealstream.schemas.codec import Datum, EventReader
 from sealstream.schemas.errors import FrameInvalid, SchemaUnknown, Unreachable
@@ -24,6 +24,37 @@ _REPLACEMENT: Final = "\ufffd"
 _encode: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":")).encode
 
 
+class Stored(NamedTuple):
+    """What a search row is derived from, as the store has it.
+
+    Arguments:
+        tenant: The chain.
+        seq: The place in it.
+        kind: The entry's kind.
+        event_id: The event's id.
+        received: The broker's append time in microseconds since the epoch.
+        payload: What the entry commits to; ``None`` if its kind carries nothing, or it was moved away.
+        retention_class: The payload's.
+    """
+
+    tenant: str
+    seq: int
+    kind: int
+    event_id: str
+    received: int
+    payload: bytes | None
+    retention_class: str
+
+
+def stored_from(record: ChainedRecord, retention_class: str = RETENTION_CLASS) -> Stored:
+    """Return what is derived from of a record."""
+    entry = record.entry
+    return Stored(entry.tenant, entry.seq, record.kind, entry.event_id, entry.received, record.payload, retention_class)
+
+
+Derive: TypeAlias = Callable[[Stored], EventRow | None]
+
+
 class Deriver:
     """Makes rows of ``events``.
 
@@ -33,19 +64,19 @@ class Deriver:
     """
 
     def __init__(self, reader: EventReader, *, count: Callable[[str], None] | None = None) -> None:
-        self._reader = reader
+        self.reader = reader
         self._count = count
 
-    def __call__(self, record: ChainedRecord) -> EventRow | None:
-        """Return the row for a record, or ``None`` if its kind is not searched.
+    def __call__(self, stored: Stored) -> EventRow | None:
+        """Return the row for an entry, or ``None`` if its kind is not searched.
 
         A payload that cannot be decoded becomes a row with what its prefix says, which the entry repeats, and the
         reason: the event stays to be found by its id, and by those who look for such rows.
         """
-        if record.entry.kind not in SEARCHED_KINDS or record.payload is None:
+        if stored.kind not in SEARCHED_KINDS or stored.payload is None:
             return None
         try:
-            return _row(record, self._reader.read_datum(record.payload))
+            return _row(stored, self.reader.read_datum(stored.payload))
         except FrameInvalid:
             reason = MALFORMED
         except SchemaUnknown:
@@ -54,18 +85,18 @@ class Deriver:
             reason = REGISTRY_UNREACHABLE
         if self._count is not None:
             self._count(reason)
-        return _undecoded(record, reason)
+        return _undecoded(stored, reason)
 
 
-def _row(record: ChainedRecord, event: Datum) -> EventRow:
-    entry, actor, context = record.entry, event["actor"], event["context"]
+def _row(stored: Stored, event: Datum) -> EventRow:
+    actor, context = event["actor"], event["context"]
     return EventRow(
-        entry.tenant,
-        entry.seq,
-        RETENTION_CLASS,
-        int(entry.kind),
-        entry.event_id,
-        moment(entry.received),
+        stored.tenant,
+        stored.seq,
+        stored.retention_class,
+        stored.kind,
+        stored.event_id,
+        moment(stored.received),
         event["occurred_at"],
         _clean(actor["type"]),
         _clean(actor["id"]),
@@ -81,15 +112,14 @@ def _row(record: ChainedRecord, event: Datum) -> EventRow:
     )
 
 
-def _undecoded(record: ChainedRecord, reason: str) -> EventRow:
-    entry = record.entry
+def _undecoded(stored: Stored, reason: str) -> EventRow:
     return EventRow(
-        tenant=entry.tenant,
-        seq=entry.seq,
-        retention_class=RETENTION_CLASS,
-        kind=int(entry.kind),
-        event_id=entry.event_id,
-        received_at=moment(entry.received),
+        tenant=stored.tenant,
+        seq=stored.seq,
+        retention_class=stored.retention_class,
+        kind=stored.kind,
+        event_id=stored.event_id,
+        received_at=moment(stored.received),
         occurred_at=None,
         actor_type=None,
         actor_id=None,

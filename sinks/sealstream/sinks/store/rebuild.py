@@ -14,9 +14,8 @@ from sealstream.schemas.errors import EntryInvalid
 from sealstream.sinks.store.compare import holds_together
 from sealstream.sinks.store.copying import add_events
 from sealstream.sinks.store.database import Connection, connect, translated
-from sealstream.sinks.store.derive import Deriver
+from sealstream.sinks.store.derive import Deriver, Stored
 from sealstream.sinks.store.migrate import require_current
-from sealstream.sinks.store.records import ChainedRecord
 from sealstream.sinks.store.rows import ENTRY_COLUMNS, SEARCHED_KINDS, EntryRow, EventRow
 
 CHUNK_ENTRIES: Final = 5_000
@@ -129,5 +128,6 @@ def _derive(values: Sequence[Any], derive: Deriver, count: _Count) -> EventRow |
         if len(count.damaged) < count.DAMAGED_MAX:
             count.damaged.append((row.tenant, row.seq))
         return None
-    found = derive(ChainedRecord(0, entry, row.entry, row.hash, payload))
-    return None if found is None else found._replace(retention_class=retention_class)
+    return derive(
+        Stored(entry.tenant, entry.seq, int(entry.kind), entry.event_id, entry.received, payload, retention_class)
+    )

@@ -13,21 +13,37 @@ _HINT: Final = "only the processor may write this topic: find out who else did; 
 
 
 class ChainedRecord(NamedTuple):
-    """A record whose seal holds.
+    """A record whose seal holds: what every batch needs of it. The rest is in :attr:`entry`.
 
     Arguments:
         offset: Its offset on audit.chained.
-        entry: Its entry, unpacked.
+        kind: The entry's kind.
+        tenant: The entry's chain.
+        seq: Its place there.
+        prev: The hash that it goes on from.
         data: The entry's bytes.
         hash: The entry's hash.
         payload: What the entry commits to; ``None`` for the kinds that do not carry it.
     """
 
     offset: int
-    entry: Entry
+    kind: int
+    tenant: str
+    seq: int
+    prev: bytes
     data: bytes
     hash: bytes
     payload: bytes | None
+
+    @property
+    def entry(self) -> Entry:
+        """The entry, unpacked each time: it costs more than all else that is done with an ordinary record."""
+        return parse(self.data)
+
+
+def chained_record(offset: int, entry: Entry, data: bytes, payload: bytes | None) -> ChainedRecord:
+    """Return the record of an entry that was unpacked, and found to hold, already."""
+    return ChainedRecord(offset, int(entry.kind), entry.tenant, entry.seq, entry.prev, data, entry_hash(data), payload)
 
 
 def read_record(
@@ -63,7 +79,7 @@ def read_record(
     payload = _payload(where, entry, value)
     if entry.kind is Kind.GENESIS and payload is not None:
         _check_genesis(where, payload, instance)
-    return ChainedRecord(offset, entry, seals[0], entry_hash(seals[0]), payload)
+    return chained_record(offset, entry, seals[0], payload)
 
 
 def _payload(where: str, entry: Entry, value: bytes | None) -> bytes | None:

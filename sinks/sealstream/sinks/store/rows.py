@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -54,7 +53,9 @@ EVENT_COLUMNS: Final[dict[str, str]] = {
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_TIME_MAX: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+TIME_MIN_MICROSECONDS: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+TIME_MAX_MICROSECONDS: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+"""The last moment that a search row can show; the first one is that of year 1."""
 
 
 class EntryRow(NamedTuple):
@@ -105,17 +106,6 @@ class EventRow(NamedTuple):
     undecoded: str | None
 
 
-class Rows(NamedTuple):
-    """What one record becomes."""
-
-    entry: EntryRow
-    payload: PayloadRow | None
-    event: EventRow | None
-
-
-Derive = Callable[[ChainedRecord], EventRow | None]
-
-
 def entry_row(record: ChainedRecord) -> EntryRow:
     """Return the row of ``entries`` that a record becomes."""
     entry = record.entry
@@ -141,14 +131,9 @@ def payload_row(record: ChainedRecord) -> PayloadRow | None:
     return PayloadRow(entry.tenant, entry.seq, RETENTION_CLASS, entry.received, record.payload)
 
 
-def rows_of(record: ChainedRecord, derive: Derive) -> Rows:
-    """Return all rows that a record becomes."""
-    return Rows(entry_row(record), payload_row(record), derive(record))
-
-
 def moment(microseconds: int) -> datetime:
     """Return a time of the format as a datetime; what lies beyond the year 9999 becomes its end."""
-    return _EPOCH + timedelta(microseconds=min(microseconds, _TIME_MAX))
+    return _EPOCH + timedelta(microseconds=min(microseconds, TIME_MAX_MICROSECONDS))
 
 
 SEARCHED_KINDS: Final = frozenset({Kind.EVENT, Kind.IMPORTED, Kind.CONFLICT, Kind.CONTROL})

@@ -15,17 +15,13 @@ from sealstream.schemas.violation import Violation
 from sealstream.sinks.store.batch import Batch
 from sealstream.sinks.store.compare import compare_entries, compare_payloads
 from sealstream.sinks.store.continuity import NO_HEAD, Head, discontinuity
-from sealstream.sinks.store.copying import add_rows
+from sealstream.sinks.store.copying import add_missing_events, add_rows, pack_entry_row, pack_payload_row
 from sealstream.sinks.store.database import Connection
-from sealstream.sinks.store.rows import ENTRY_COLUMNS, EVENT_COLUMNS, RETENTION_CLASS, EntryRow, EventRow, Rows
+from sealstream.sinks.store.derive import Derive, stored_from
+from sealstream.sinks.store.rows import ENTRY_COLUMNS, EntryRow, EventRow, entry_row, payload_row
 
 _SELECT_ENTRIES = sql.SQL("SELECT {} FROM sealstream.entries AS e").format(
     sql.SQL(", ").join(sql.Identifier("e", name) for name in ENTRY_COLUMNS)
-)
-_INSERT_EVENT = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING").format(
-    sql.Identifier("sealstream", f"events_{RETENTION_CLASS}"),
-    sql.SQL(", ").join(map(sql.Identifier, EVENT_COLUMNS)),
-    sql.SQL(", ").join([sql.SQL("%s::jsonb" if kind == "jsonb" else "%s") for kind in EVENT_COLUMNS.values()]),
 )
 
 
@@ -55,8 +51,8 @@ class _Stored:
 def compare_and_complete(
     connection: Connection,
     batch: Batch,
-    rows: Mapping[int, Sequence[Rows]],
     heads: Mapping[str, Head],
+    derive: Derive,
     *,
     instance: str,
 ) -> tuple[int, list[Violation]]:
@@ -65,40 +61,43 @@ def compare_and_complete(
     Returns:
         How many records were added, and what is wrong.
     """
-    together = [row for partition in sorted(rows) for row in rows[partition]]
-    stored = _Stored(
-        _stored_entries(connection, [row.entry for row in together]),
-        _stored_payloads(connection, [row.entry for row in together]),
-    )
+    records = batch.all()
+    rows = [entry_row(record) for record in records]
+    stored = _Stored(_stored_entries(connection, rows), _stored_payloads(connection, rows))
     violations: list[Violation] = []
-    missing: dict[int, list[Rows]] = {}
+    missing: dict[int, list[bytes]] = {}
+    payloads: list[bytes] = []
     events: list[EventRow] = []
     running = dict(heads)
-    for record, row in zip(batch.all(), together, strict=True):
-        known, place = stored.find(row.entry), (row.entry.tenant, row.entry.seq)
-        found = _judge(known, row, stored.payloads.get(place), instance)
-        if known != row.entry:  # what is stored already needs no place in its chain to be believed
-            broken = discontinuity(running.get(row.entry.tenant, NO_HEAD), record, instance=instance)
+    for record, row in zip(records, rows, strict=True):
+        known, place = stored.find(row), (row.tenant, row.seq)
+        found = _judge(known, row, stored.payloads.get(place), record.payload, instance)
+        if known != row:  # what is stored already needs no place in its chain to be believed
+            broken = discontinuity(running.get(row.tenant, NO_HEAD), record, instance=instance)
             found = [broken, *found] if broken is not None else found
         violations.extend(found)
-        running[row.entry.tenant] = Head(row.entry.seq, row.entry.hash)
+        running[row.tenant] = Head(row.seq, row.hash)
         if known is None:
-            stored.add(row.entry)
-            payload = row.payload if place not in stored.payloads else None
-            missing.setdefault(row.entry.partition, []).append(Rows(row.entry, payload, None))
-            if row.event is not None:
-                events.append(row.event)
-    add_rows(connection, missing)
-    _add_events(connection, events)
+            stored.add(row)
+            missing.setdefault(row.partition, []).append(pack_entry_row(row))
+            payload, event = payload_row(record), derive(stored_from(record))
+            if payload is not None and place not in stored.payloads:
+                payloads.append(pack_payload_row(payload))
+            if event is not None:
+                events.append(event)
+    add_rows(connection, missing, payloads)
+    # The position of the search may be behind these places already: what is added late is made searchable here.
+    add_missing_events(connection, events)
     return sum(len(found) for found in missing.values()), violations
 
 
-def _judge(known: EntryRow | None, row: Rows, payload: bytes | None, instance: str) -> list[Violation]:
+def _judge(
+    known: EntryRow | None, row: EntryRow, payload: bytes | None, logged: bytes | None, instance: str
+) -> list[Violation]:
     """Return how the stored row and payload differ from the log's."""
-    logged = None if row.payload is None else row.payload.bytes
-    found = [None if known is None else compare_entries(known, row.entry, instance=instance)]
-    if known is None or known.entry == row.entry.entry:
-        found.append(compare_payloads(payload, logged, row.entry, instance=instance))
+    found = [None if known is None else compare_entries(known, row, instance=instance)]
+    if known is None or known.entry == row.entry:
+        found.append(compare_payloads(payload, logged, row, instance=instance))
     return [violation for violation in found if violation is not None]
 
 
@@ -131,10 +130,3 @@ def _stored_payloads(connection: Connection, rows: Sequence[EntryRow]) -> dict[t
         binary=True,
     ).fetchall()
     return {(tenant, seq): content for tenant, seq, content in found}
-
-
-def _add_events(connection: Connection, rows: Sequence[EventRow]) -> None:
-    """Add derived rows where there are none: a rebuild may have been quicker, and they are no evidence."""
-    if rows:
-        with connection.cursor() as cursor:
-            cursor.executemany(_INSERT_EVENT, rows)

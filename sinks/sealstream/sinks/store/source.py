@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from sealstream.kafka.client import ClientConfig, KafkaConnection, consumer_config
-from sealstream.schemas.errors import ConfigError, SourceGap, Unreachable, WriterConflict
+from sealstream.kafka.client import KAFKA_LOG, ClientConfig, KafkaConnection, consumer_config
+from sealstream.kafka.replacement import Replaced
+from sealstream.schemas.errors import ConfigError, SourceGap, Unreachable
 from sealstream.worker.logs import logger
 
 POLL_SECONDS: Final = 0.1
@@ -20,7 +20,6 @@ _RECORD_BYTES: Final = 512  # a first guess; the next slice goes by what the las
 _QUEUE_KBYTES_MAX: Final = 65_536
 _POLL_INTERVAL_MAX_MS: Final = 300_000
 
-_LIBRARY: Final = logging.getLogger("librdkafka")
 
 _GONE: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 _DENIED: Final = frozenset(
@@ -36,7 +35,7 @@ class ChainedSource:
     """Reads audit.chained as the group assigns it, from positions that the caller gives.
 
     A new assignment stands still until :meth:`read_from` says where it begins. Everything, rebalances included,
-    happens in the thread that calls :meth:`take` or :meth:`idle`, and so never within a transaction.
+    happens in the thread that calls :meth:`take` or :meth:`idle`; partitions are given back only behind ``on_leave``.
 
     Arguments:
         connection: How to reach Kafka.
@@ -44,12 +43,21 @@ class ChainedSource:
         group: The consumer group.
         worker_id: The worker's name, stable over restarts: who comes back within the session keeps its partitions.
         session_timeout_seconds: After this the group gives the partitions of a silent worker to others.
+        on_leave: Called before partitions are given back: returns when what is under way with them is over.
     """
 
     def __init__(
-        self, connection: KafkaConnection, *, topic: str, group: str, worker_id: str, session_timeout_seconds: float
+        self,
+        connection: KafkaConnection,
+        *,
+        topic: str,
+        group: str,
+        worker_id: str,
+        session_timeout_seconds: float,
+        on_leave: Callable[[], None],
     ) -> None:
         self.topic = topic
+        self._on_leave = on_leave
         self.assigned: frozenset[int] = frozenset()
         self.joined = False
         self._reading: dict[int, int] = {}
@@ -67,8 +75,8 @@ class ChainedSource:
             # The end of a partition tells how far its log was passed, also where its last offsets are no records.
             "enable.partition.eof": True,
         }
-        self._consumer = Consumer(cast("dict[str, Any]", config | {"error_cb": self._on_error, "logger": _LIBRARY}))
-        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        self._config = cast("dict[str, Any]", config | {"error_cb": self._on_error, "logger": KAFKA_LOG})
+        self._consumer = self._subscribe()
 
     @property
     def reading(self) -> Mapping[int, int]:
@@ -99,7 +107,7 @@ class ChainedSource:
         """Stay in the group for a while without reading.
 
         Raises:
-            WriterConflict: Another worker runs under this worker's id.
+            Replaced: The group gave this worker's membership to another one.
             ConfigError: Kafka does not let this worker read.
         """
         deadline = time.monotonic() + seconds
@@ -109,35 +117,35 @@ class ChainedSource:
             if message is not None and message.error() is not None:
                 self._check(message, tolerant=True)
 
-    def take(self, *, records_max: int, bytes_max: int, age_seconds: float) -> list[Message]:
+    def take(self, *, records_max: int, bytes_max: int, wait_seconds: float = POLL_SECONDS) -> list[Message]:
         """Return what waits, in the log's order by partition; nothing if nothing comes within a moment.
 
         Arguments:
             records_max: How many records at most.
             bytes_max: How many bytes, exceeded by the last records that were taken at once.
-            age_seconds: How long to wait for more once there is something.
+            wait_seconds: How long to wait for the first one.
 
         Raises:
             SourceGap: A position is no longer in the log.
-            WriterConflict: Another worker runs under this worker's id.
+            Replaced: The group gave this worker's membership to another one.
             ConfigError: Kafka does not let this worker read.
             Unreachable: The topic does not exist.
         """
-        first = self._consumer.poll(POLL_SECONDS)
+        first = self._consumer.poll(wait_seconds)
         self._refuse(None)
         if first is None:
             return []
         found = self._sound([first])
-        size, deadline = _size(found), time.monotonic() + age_seconds
+        size = _size(found)
         while len(found) < records_max and size < bytes_max:
             room = max(1, min(records_max - len(found), (bytes_max - size) // self._record_bytes, _SLICE_MAX))
-            more = self._sound(self._consumer.consume(room, max(0.0, min(deadline - time.monotonic(), POLL_SECONDS))))
-            if not more and time.monotonic() >= deadline:
+            more = self._sound(self._consumer.consume(room, 0.0))
+            if not more:
                 break
-            if more:
-                size += _size(more)
-                self._record_bytes = max(1, _size(more) // len(more))
-                found.extend(more)
+            added = _size(more)
+            size += added
+            self._record_bytes = max(1, added // len(more))
+            found.extend(more)
         # A rebalance may have taken partitions away meanwhile.
         return [message for message in found if message.partition() in self._reading]
 
@@ -165,14 +173,32 @@ class ChainedSource:
         return max(0, end - max(self._reading.get(partition, 0), self._ends.get(partition, 0)))
 
     def advance(self, positions: Mapping[int, int]) -> None:
-        """Note that what lies before these positions is stored, and hint it to the group for tools that show lag."""
-        self._reading.update(positions)
-        offsets = [TopicPartition(self.topic, partition, offset) for partition, offset in positions.items()]
+        """Note that what lies before these positions is stored, and hint it to the group for tools that show lag.
+
+        Partitions that are not read any more are left out: their next owner says where they are.
+        """
+        own = {partition: offset for partition, offset in positions.items() if partition in self._reading}
+        self._reading.update(own)
+        offsets = [TopicPartition(self.topic, partition, offset) for partition, offset in own.items()]
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=True)
+            if offsets:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             # Only a hint: the position that counts is in the store.
             logger().debug("group offsets were not noted", error=error.args[0].str())
+
+    def renew(self) -> None:
+        """Join the group again as a new client, in the place of one that the group refuses."""
+        self._on_leave()
+        self._consumer.close()
+        self.assigned, self._reading, self.joined = frozenset(), {}, False
+        self._ends, self._fatal = {}, None
+        self._consumer = self._subscribe()
+
+    def _subscribe(self) -> Consumer:
+        consumer = Consumer(self._config)
+        consumer.subscribe([self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        return consumer
 
     def close(self) -> None:
         """Leave. As a member of known name the worker keeps its partitions until the session is over."""
@@ -221,20 +247,16 @@ class ChainedSource:
         """Stop for an error that the client does not recover from.
 
         Raises:
-            WriterConflict: This is one, or there was one.
+            Replaced: This is one, or there was one: of a consumer it can only be that its membership was taken over.
         """
         fatal = error if error is not None and error.fatal() else self._fatal
         if fatal is not None:
-            raise WriterConflict(
-                f"the group refuses this worker: {fatal.str()}",
-                hint="does another one run under the same SEALSTREAM_WORKER_ID?",
-            )
+            raise Replaced(f"the group refuses this worker: {fatal.str()}")
 
     def _on_error(self, error: KafkaError) -> None:
         self._trouble = error.str()
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._fatal = error  # reported here alone, while the client goes on fetching without being in the group
-        logger().warning("kafka client", error=error.name(), detail=error.str())
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.assigned, self._reading, self.joined = frozenset(p.partition for p in partitions), {}, True
@@ -244,6 +266,7 @@ class ChainedSource:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del partitions
+        self._on_leave()
         self.assigned, self._reading = frozenset(), {}
         consumer.unassign()
         logger().info("partitions revoked", topic=self.topic)

@@ -8,13 +8,9 @@ reported where it differs. No row is ever changed.
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-import psycopg
 from psycopg import errors
 
 from sealstream.schemas.errors import InstanceDiffers, SourceGap, WriterConflict
@@ -22,17 +18,13 @@ from sealstream.schemas.violation import Violation
 from sealstream.sinks.store.batch import Batch
 from sealstream.sinks.store.continuity import Head, follow
 from sealstream.sinks.store.copying import add_rows
-from sealstream.sinks.store.database import Connection, connect, translated
-from sealstream.sinks.store.migrate import make_months, require_current
-from sealstream.sinks.store.rows import Derive, Rows, rows_of
+from sealstream.sinks.store.database import Connection, translated
+from sealstream.sinks.store.derive import Derive
+from sealstream.sinks.store.migrate import make_months
+from sealstream.sinks.store.session import abort_session, close_session, open_session
 from sealstream.sinks.store.slow import compare_and_complete
 
 Report = Callable[[Sequence[Violation]], None]
-
-_LOCK_TIMEOUT_SECONDS: Final = 5.0
-_IDLE_TIMEOUT_SECONDS: Final = 20.0
-"""A writer that stopped within a transaction loses it after so long, and with it the lock on its positions."""
-_CANCEL_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +52,7 @@ class StoreWriter:
         topic: The chained topic's name.
         instance: The instance's name, for violations.
         writer: Names this process; no two that ever run may have the same.
-        derive: Makes the rows of ``events``.
+        derive: Makes rows of ``events``, of records that come behind what was searched of their partition already.
         report: Delivers violations; called before the transaction that goes on behind them is committed.
         timeout_seconds: How long connecting, and each statement, may take.
     """
@@ -84,24 +76,16 @@ class StoreWriter:
         self._report = report
         self._timeout_seconds = timeout_seconds
         self._connection: Connection | None = None
+        self._sources: frozenset[tuple[int, bytes]] = frozenset()
 
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(psycopg.Error):
-                connection.close()
+        close_session(connection)
 
     def abort(self) -> None:
         """End whatever the writer waits for, from another thread: what it is at fails as :class:`Unreachable`."""
-        connection = self._connection
-        if connection is None or connection.closed:
-            return
-        with contextlib.suppress(psycopg.Error, OSError):
-            connection.cancel_safe(timeout=_CANCEL_SECONDS)
-        # The server may not answer at all. Without its socket nothing waits for it any longer.
-        with contextlib.suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as copy:
-            copy.shutdown(socket.SHUT_RDWR)
+        abort_session(self._connection)
 
     def make_months(self) -> list[str]:
         """Make the partitions of the coming months, and return the names of those that were missing.
@@ -129,6 +113,7 @@ class StoreWriter:
             Unreachable: PostgreSQL does not answer.
         """
         connection = self._open()
+        self._sources = frozenset()
         with translated(), connection.transaction():
             return {
                 partition: self._claim(connection, partition, topic_id, log_starts[partition])
@@ -155,36 +140,37 @@ class StoreWriter:
             Unreachable: PostgreSQL does not answer, or violations could not be delivered.
         """
         connection = self._open()
-        rows = {
-            partition: [rows_of(record, self._derive) for record in records]
-            for partition, records in batch.records.items()
-        }
         with translated():
-            with contextlib.suppress(errors.UniqueViolation):
-                if self._add(connection, batch, rows):
-                    return Written(len(batch), compared=False, violations=())
-            return self._compare(connection, batch, rows)
+            written = self._write(connection, batch)
+        self._sources |= batch.sources
+        return written
 
-    def _add(self, connection: Connection, batch: Batch, rows: Mapping[int, Sequence[Rows]]) -> bool:
+    def _write(self, connection: Connection, batch: Batch) -> Written:
+        with contextlib.suppress(errors.UniqueViolation):
+            if self._add(connection, batch):
+                return Written(len(batch), compared=False, violations=())
+        return self._compare(connection, batch)
+
+    def _add(self, connection: Connection, batch: Batch) -> bool:
         """Add a batch that goes on where the store ends; return False, and do nothing, if it does not."""
         with connection.transaction():
             self._lock_positions(connection, batch)
             records = batch.all()
-            heads = self._heads(connection, {record.entry.tenant for record in records})
+            heads = self._heads(connection, {record.tenant for record in records})
             moved, unbroken = follow(heads, records)
             if not unbroken:
                 return False
-            add_rows(connection, rows)
+            add_rows(connection, batch.entries, batch.payloads)
             self._move(connection, batch, heads, moved)
         # Dying before the commit leaves nothing; dying behind it, the next claim finds the position behind the batch.
         return True
 
-    def _compare(self, connection: Connection, batch: Batch, rows: Mapping[int, Sequence[Rows]]) -> Written:
+    def _compare(self, connection: Connection, batch: Batch) -> Written:
         with connection.transaction():
             self._lock_positions(connection, batch)
             records = batch.all()
-            heads = self._heads(connection, {record.entry.tenant for record in records})
-            added, violations = compare_and_complete(connection, batch, rows, heads, instance=self._instance)
+            heads = self._heads(connection, {record.tenant for record in records})
+            added, violations = compare_and_complete(connection, batch, heads, self._derive, instance=self._instance)
             self._move(connection, batch, heads, follow(heads, records)[0])
             if violations:
                 # Before the commit: dying in between reports them twice, under the same ids, and never not at all.
@@ -194,21 +180,9 @@ class StoreWriter:
     def _open(self) -> Connection:
         if self._connection is not None and not self._connection.closed:
             return self._connection
-        connection = connect(
-            self._database_url, application="sealstream-sink", timeout_seconds=min(5.0, self._timeout_seconds)
+        connection = open_session(
+            self._database_url, application="sealstream-sink", timeout_seconds=self._timeout_seconds
         )
-        try:
-            require_current(connection)
-            with translated():
-                for name, seconds in (
-                    ("statement_timeout", self._timeout_seconds),
-                    ("lock_timeout", min(_LOCK_TIMEOUT_SECONDS, self._timeout_seconds)),
-                    ("idle_in_transaction_session_timeout", _IDLE_TIMEOUT_SECONDS),
-                ):
-                    connection.execute("SELECT set_config(%s, %s, false)", (name, f"{round(seconds * 1000)}ms"))
-        except BaseException:
-            connection.close()
-            raise
         self._connection = connection
         return connection
 
@@ -268,8 +242,21 @@ class StoreWriter:
         ).fetchall()
         return {tenant: Head(seq, digest) for tenant, seq, digest in rows}
 
+    def _begin_search(self, connection: Connection, batch: Batch) -> None:
+        """Let the search follow source partitions that are new to this writer, from their beginning."""
+        fresh = sorted(batch.sources - self._sources)
+        if fresh:
+            # Waits for nobody: whoever moves such a position has found it there.
+            connection.execute(
+                "INSERT INTO sealstream.search_positions (partition, topic_id, next_offset, received)"
+                " SELECT partition, topic_id, 0, 0 FROM unnest(%s::integer[], %s::bytea[]) AS s (partition, topic_id)"
+                " ON CONFLICT DO NOTHING",
+                ([partition for partition, _ in fresh], [topic_id for _, topic_id in fresh]),
+            )
+
     def _move(self, connection: Connection, batch: Batch, heads: Mapping[str, Head], moved: Mapping[str, Head]) -> None:
         """Move heads and positions behind a batch."""
+        self._begin_search(connection, batch)
         steps = sorted((tenant, heads.get(tenant), head) for tenant, head in moved.items() if heads.get(tenant) != head)
         row = connection.execute(
             "SELECT sealstream.advance_heads(%s::text[], %s::bigint[], %s::bytea[], %s::bigint[], %s::bytea[])",

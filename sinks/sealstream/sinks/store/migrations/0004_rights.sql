@@ -8,6 +8,8 @@ GRANT SELECT ON sealstream.entries, sealstream.payloads, sealstream.tenant_heads
   TO sealstream_writer, sealstream_reader;
 GRANT SELECT ON sealstream.events, sealstream.reader_tenants TO sealstream_reader;
 GRANT INSERT, UPDATE ON sealstream.positions TO sealstream_writer;
+GRANT SELECT ON sealstream.search_positions TO sealstream_writer, sealstream_reader;
+GRANT INSERT, UPDATE ON sealstream.search_positions TO sealstream_writer;
 
 -- Heads move by this function alone, and only from where the writer saw them: two writers that hold the same tenant,
 -- as they could while an epoch changes, cannot both go on.
