@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,13 +18,16 @@ from bench.common import Figure, Machine, Options, Result, collect
 from bench.contest import Contest, Entrant, Score, Source
 from bench.contestants import bare_loop, faust_per_event, find_java, kafka_streams, ours
 from bench.latency import measure_latency
+from bench.output import Output
 from bench.servers import serve
 from bench.source import publish_events
 from sealstream.schemas.entry import Genesis
+from sealstream.schemas.errors import ConfigError
 
 EVENTS: Final = 2_000_000
 FAUST_EVENTS: Final = 30_000
 _FAUST: Final = "faust_per_event"
+PEERS: Final = ("bare_loop", "kafka_streams", _FAUST)
 _RATE: Final = "events_per_second"
 _CPU_RATE: Final = "events_per_cpu_second"
 
@@ -41,8 +44,12 @@ def run(options: Options, *, repeats_every: int = 0) -> Result:
         repeats_every: After each so many events, one is published once more; 0 for never.
 
     Raises:
+        ConfigError: A peer that is to be left out does not exist.
         OutputDiffers: A peer's output is not byte-identical to ours.
     """
+    unknown = options.without - set(PEERS)
+    if unknown:
+        raise ConfigError(f"there is no peer {min(unknown)}", hint=f"the peers are {', '.join(PEERS)}")
     machine = Machine.describe()
     with serve() as servers, tempfile.TemporaryDirectory(prefix="sealstream-bench-") as directory:
         name = f"bench-{secrets.token_hex(4)}"
@@ -69,6 +76,17 @@ def run(options: Options, *, repeats_every: int = 0) -> Result:
         machine=replace(machine, versions=versions),
         notes=tuple(round_.notes),
     )
+
+
+def compare(outputs: Mapping[str, Output]) -> None:
+    """Compare what contestants made of one source with ours.
+
+    Raises:
+        OutputDiffers: A peer's output is not byte-identical to ours.
+    """
+    for peer, output in outputs.items():
+        if output.digests != outputs["ours"].digests:
+            raise OutputDiffers(f"{peer} did not make the same keys, values and entries as ours")
 
 
 class _Round:
@@ -118,12 +136,7 @@ class _Round:
             warmup = sum(source.counts) // 2 if small else self._options.warmup_events
             score = self._contest.run(entrant, source, genesis, warmup_events=warmup)
             self.scores.setdefault(entrant.name, []).append(score)
-        self._compare({entrant.name: self.scores[entrant.name][-1] for entrant in entrants})
-
-    def _compare(self, scores: dict[str, Score]) -> None:
-        for peer, score in scores.items():
-            if peer != _FAUST and score.output.digests != scores["ours"].output.digests:
-                raise OutputDiffers(f"{peer} did not make the same keys, values and entries as ours")
+        compare({entrant.name: self.scores[entrant.name][-1].output for entrant in entrants if entrant.name != _FAUST})
 
     def _entrants(self, genesis: Genesis) -> list[Entrant]:
         entrants = [ours(self._contest.names, genesis, {})]

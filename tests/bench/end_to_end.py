@@ -42,7 +42,9 @@ _TRIALS_MAX: Final = 6
 _STEP: Final = 1.5
 _CLOSE_ENOUGH: Final = 1.1
 _SAMPLE_SECONDS: Final = 1.0
-_GROWTH_MAX: Final = 0.01
+_GROWTH_MAX: Final = 0.02
+"""How much a lag may grow, in seconds a second: what a trial of a few seconds cannot tell from none."""
+
 _LAG_SECONDS_MAX: Final = 5.0
 _DRAIN_SECONDS: Final = 600.0
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PANEL = "Look and check"
 _TESTS: Final = Path(__file__).resolve().parents[4] / "tests"
+_WHOLE_FROM: Final = 1_000
 _group = typer.Typer(
     help="Measure, against peers in the same run. Needs a source checkout. Other load makes every figure worse.",
     no_args_is_help=True,
@@ -245,5 +246,9 @@ def _figure_in_words(figure: dict[str, Any] | None) -> str:
     """Return a figure with its spread, if it has one."""
     if figure is None:
         return ""
-    median, least, most = (f"{figure[key]:,.5g}" for key in ("median", "least", "most"))
+    median, least, most = (_number_in_words(figure[key]) for key in ("median", "least", "most"))
     return median if least == most else f"{median} ({least} to {most})"
+
+
+def _number_in_words(number: float) -> str:
+    return f"{number:,.0f}" if abs(number) >= _WHOLE_FROM else f"{number:.3g}"

@@ -1,0 +1,75 @@
+"""Each benchmark, alive: tiny, on the shared servers, by its command line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bench.chain import run
+from bench.common import Options
+from bench.contestants import find_java
+from sealstream.deploy.cli import main
+from support.providers import DATABASE_VARIABLE, KAFKA_VARIABLE
+
+pytestmark = pytest.mark.slow
+
+SPREAD = {"median", "least", "most", "runs"}
+
+
+@pytest.fixture(autouse=True)
+def servers(kafka_bootstrap: str, database_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let benchmarks run against the servers of the test run."""
+    monkeypatch.setenv(KAFKA_VARIABLE, kafka_bootstrap)
+    monkeypatch.setenv(DATABASE_VARIABLE, database_server)
+
+
+def bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """Run a benchmark and return what it prints last."""
+    assert main(["bench", *arguments, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+def test_peers_make_the_same_bytes_as_the_processor() -> None:
+    """The bare loop and Kafka Streams make byte-identical records, duplicates included: they do the same work."""
+    options = Options(events=2_000, tenants=20, runs=1, rate=None, without=frozenset({"faust_per_event"}))
+
+    result = run(options, repeats_every=50)  # compares, and raises if they differ
+
+    there = {"bare_loop", "kafka_streams"} if find_java() else {"bare_loop"}
+    assert set(result.peers) == there
+    assert there <= set(result.ratios)
+    assert any("kafka_streams was left out" in note for note in result.notes) == ("kafka_streams" not in there)
+
+
+def test_chain_measures_the_per_event_agent_and_latency(capsys: pytest.CaptureFixture[str]) -> None:
+    """The result has the processor's rate and latency, and its ratio to the ordinary Faust agent."""
+    found = bench(
+        capsys, "chain", "--events", "300", "--tenants", "5", "--runs", "1", "--rate", "100", "--seconds", "1",
+        "--without", "kafka_streams", "--without", "bare_loop",
+    )  # fmt: skip
+
+    assert set(found["ours"]["events_per_second"]) == SPREAD
+    assert found["ours"]["latency_milliseconds_p99"]["median"] > 0
+    assert found["ratios"]["faust_per_event"] > 0
+    assert found["machine"]["cores"] >= 1
+
+
+def test_publish_measures_the_call_and_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    """The result has the audit log's rate, the time of one call, and the ratio to a bare producer."""
+    found = bench(capsys, "publish", "--events", "500", "--tenants", "5", "--runs", "1")
+
+    assert {"events_per_second", "call_microseconds_p50", "call_microseconds_p99"} <= set(found["ours"])
+    assert set(found["peers"]) == {"bare_producer"}
+    assert found["ratios"]["bare_producer"] > 0
+
+
+def test_end_to_end_holds_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    """The result has the rate that was published, each stage's lag, and the cores that each process took."""
+    found = bench(capsys, "end-to-end", "--rate", "300", "--seconds", "3", "--tenants", "5")
+
+    assert found["ours"]["events_per_second"]["median"] > 0
+    assert {"processor_lag_seconds_max", "sink_lag_seconds_max", "verifier_lag_seconds_max"} <= set(found["ours"])
+    assert {"processor_cores", "sink_cores", "verifier_cores", "publisher_cores"} <= set(found["ours"])
