@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -35,22 +30,6 @@ from support.workers import Pipeline
 
 MakePipeline = Callable[..., Pipeline]
 ACME = partition_of(b"acme", PARTITIONS)
-COMMAND_SECONDS = 60
-
-
-def command(pipeline: Pipeline, *arguments: str) -> tuple[int, dict[str, Any]]:
-    """Run a command of this instance with --json, as an operator does; return its exit code and what it printed."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    done = subprocess.run(
-        [sys.executable, "-m", "sealstream.deploy", *arguments, "--json"],
-        env=clean | pipeline.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=COMMAND_SECONDS,
-        check=False,
-    )
-    assert done.stdout, done.stderr.decode()
-    return done.returncode, json.loads(done.stdout)
 
 
 def accept(pipeline: Pipeline, partition: int, first: int, last: int, **settings: object) -> None:

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from sealstream.schemas.entry import CARRIED_KINDS, Genesis, Kind, entry_hash, pack, parse, payload_digest
 from sealstream.sinks.verifier.rules import SourceRecord
 from sealstream.sinks.verifier.stored_chain import End, StoredChain, StoredRow
+from support.model import LostRange, Model
+from support.model import SourceRecord as ModelRecord
 from support.publish import event_value
-from support.verifying import PARTITION, START_MS, model_chain, source_record, tenants_here
+from support.verifying import GENESIS, PARTITION, START_MS, TOPIC_ID, model_chain, source_record, tenants_here
 
 (ACME,) = tenants_here(1)
 TENANT = ACME.decode()
@@ -131,7 +133,7 @@ CHANGES: list[tuple[Change, str]] = [
     (_edit(received=5), "edited"),
     (_edit(prev=bytes(32)), "edited"),
     (_edit(offset=1_000), "edited"),
-    (_edit(topic_id=bytes(16)), "edited"),
+    (_edit(topic_id=bytes(16)), "foreign"),
     (_edit(kind=Kind.IMPORTED), "edited"),
     (_edit(tenant="mallory"), "foreign"),
     (_edit(partition=PARTITION + 1), "foreign"),
@@ -243,3 +245,29 @@ def test_no_changed_byte_passes(data: st.DataObject) -> None:
     found = _check(rows, _end(rows))
 
     assert [seq for _, seq in found] == [at]
+
+
+def _gap_rows() -> list[StoredRow]:
+    """Return the chain of a partition with quarantined records, a gap of offsets 3 to 5, and records behind it."""
+    bad = [ModelRecord(PARTITION, n, None, b"x", START_MS + n) for n in (0, 1, 2, 6, 7)]
+    gap = LostRange(PARTITION, 3, 5, (START_MS + 6) * 1000)
+    made = Model(GENESIS, TOPIC_ID, PARTITION).expect([*bad[:3], gap, *bad[3:]])
+    return [_row(r.entry, r.value) for r in made]
+
+
+def _check_partition(rows: list[StoredRow]) -> list[tuple[str, int | None]]:
+    chain = StoredChain(f"!partition-{PARTITION}")
+    found = [violation for row in rows for violation in chain.check(row)]
+    return [(v.type.value, v.seq) for v in [*found, *chain.finish(_end(rows))]]
+
+
+def test_a_gap_is_a_part_of_its_chain() -> None:
+    """An accepted gap holds; an entry whose offset lies within it does not, nor a gap whose payload begins elsewhere."""
+    rows = _gap_rows()
+    assert _check_partition(rows) == []
+
+    within = _rehashed(rows[5], offset=5)
+    assert _check_partition([*rows[:5], within])[0] == ("reordered", 5)
+    other = b"first 2\nlast 5\n"
+    moved = _rehashed(rows[4], payload=payload_digest(other), length=len(other))._replace(payload=other)
+    assert _check_partition([*rows[:4], moved]) == [("edited", 4)]

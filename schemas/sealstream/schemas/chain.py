@@ -84,6 +84,7 @@ class ChainVerifier:
         self._holes: list[tuple[int, int]] = []  # (first, last) of what was reported missing
         self._explained = False  # whether a broken link to the next entry is explained by what was reported
         self._before: Entry | None = None  # the entry before, if nothing speaks against it
+        self._lost_to = -1  # the last offset that the entry before declares lost, if it is a gap
 
     def check(self, link: Link) -> list[Violation]:
         """Check the next link and move on behind it, whatever was found.
@@ -179,8 +180,9 @@ class ChainVerifier:
             return
         # Genesis and epoch entries have the coordinates of the record that they stand before.
         shared = before.kind in (Kind.GENESIS, Kind.EPOCH)
-        if entry.offset < before.offset or (entry.offset == before.offset and not shared):
-            message = f"source offset {entry.offset} stands behind {before.offset}"
+        least = max(before.offset, self._lost_to) if before.kind is Kind.GAP else before.offset
+        if entry.offset < least or (entry.offset == least and not shared):
+            message = f"source offset {entry.offset} stands behind {least}"
             yield self._violation(ViolationType.REORDERED, entry.seq, message)
 
     def _payload(self, link: Link, entry: Entry, before: Entry | None) -> Iterator[Violation]:
@@ -206,7 +208,8 @@ class ChainVerifier:
             EntryInvalid: The payload is malformed.
         """
         if entry.kind is Kind.GAP:
-            if parse_gap_payload(payload)[0] != entry.offset:
+            first, self._lost_to = parse_gap_payload(payload)
+            if first != entry.offset:
                 yield self._violation(ViolationType.EDITED, entry.seq, "gap does not begin at the entry's offset")
             return
         if entry.kind is Kind.GENESIS:
@@ -227,6 +230,7 @@ class ChainVerifier:
     def _move(self, seq: int, digest: bytes, entry: Entry | None) -> None:
         self.seq, self.prev = seq + 1, digest
         self._explained, self._before = entry is None, entry
+        self._lost_to = self._lost_to if entry is not None and entry.kind is Kind.GAP else -1
 
     def _violation(self, kind: ViolationType, seq: int, message: str, expected: str = "", found: str = "") -> Violation:
         return Violation(

@@ -7,17 +7,18 @@ inside. What a chain by itself cannot exclude is said in words with every result
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
-from sealstream.schemas.errors import ConfigError, SealstreamError, StoreError
-from sealstream.schemas.violation import Violation
+from sealstream.schemas.entry import Kind, parse_gap_payload
+from sealstream.schemas.errors import ConfigError, EntryInvalid, SealstreamError, StoreError
+from sealstream.schemas.violation import Violation, ViolationType
 from sealstream.sinks.verifier.audit_state import AuditState
-from sealstream.sinks.verifier.stored_chain import End, StoredChain
+from sealstream.sinks.verifier.stored_chain import End, StoredChain, StoredRow
 from sealstream.sinks.verifier.stored_rows import SEQ_MAX, StoreReader, open_store
 
 VIOLATIONS_MAX: Final = 1_000
@@ -218,14 +219,14 @@ class _Audit:
             )
 
     def _chain(self, tenant: str, first: int, last: int | None, seen: End | None, end: End | None) -> None:
-        genesis = self._reader.genesis(tenant) if first > 0 else None
+        genesis = self._reader.genesis(tenant, first) if first > 0 else None
         chain = StoredChain(tenant, first=first, seen=seen, genesis=genesis)
         if genesis is not None:
             self._reader.fill_window(chain, first, genesis.window_offsets)
         found: list[Violation] = []
         good = first - 1
         for row in self._reader.rows(tenant, first, SEQ_MAX if last is None else last, chain):
-            found = self._note(chain.check(row), found)
+            found = self._note([*chain.check(row), *self._within_gap(tenant, row)], found)
             if not found and chain.end is not None:
                 good = row.seq
             self._step(tenant, None if found else chain)
@@ -241,6 +242,26 @@ class _Audit:
             self._result.checked_through[tenant] = good
         if not found:
             self._remember(tenant, chain)
+
+    def _within_gap(self, tenant: str, row: StoredRow) -> Iterator[Violation]:
+        """What is stored of a range that is declared lost."""
+        if row.kind != Kind.GAP:
+            return
+        try:
+            first, last = parse_gap_payload(row.payload or b"")
+        except EntryInvalid:  # the chain's own check reports it
+            return
+        within = self._reader.entry_within(row.partition, row.topic_id, first, last)
+        if within is not None:
+            yield Violation(
+                type=ViolationType.GAP,
+                tenant=tenant,
+                seq=row.seq,
+                message=f"offsets {first} to {last} are declared lost, and {within[0]} seq {within[1]} is one of them",
+                partition=row.partition,
+                offset=row.offset,
+                topic_id=row.topic_id,
+            )
 
     def _note(self, new: list[Violation], found: list[Violation]) -> list[Violation]:
         """Count violations, and return as many of the chain's own as are needed to know where it stops to hold."""

@@ -21,6 +21,8 @@ from sealstream.schemas.entry import (
     entry_hash,
     is_tenant,
     parse,
+    parse_epoch_payload,
+    parse_gap_payload,
     partition_chain,
     payload_digest,
 )
@@ -111,7 +113,9 @@ class StoredChain:
         self._before: _Before | None = None
         self._doubt: int | None = None  # an entry that is not the one its successor was chained to, if that is right
         self._window: Window | None = None
+        self._pinned: Genesis | None = None
         self._partitions = 0
+        self._lost_to = -1  # the last offset that the entry before declares lost, if it is a gap
         self._highest = -1 if seen is None else seen.seq
         self._lost: set[int] = set()
         if genesis is not None:
@@ -127,6 +131,8 @@ class StoredChain:
 
     def remember(self, entry: Entry) -> None:
         """Take in an entry from before the first row, for the duplicate window only."""
+        if self._pinned is not None and entry.kind is Kind.EPOCH:  # no later entry can repeat what stands before it
+            self._pin(self._pinned)
         if self._window is not None and entry.kind in WINDOW_KINDS:
             name = name_of(self.tenant.encode(), entry.event_id.encode())
             self._window.add(name, entry.offset, entry.received, entry.payload, entry.seq)
@@ -155,6 +161,8 @@ class StoredChain:
                 ViolationType.EDITED, row, f"the entry does not parse: {error.message}"
             )
         else:
+            if entry.kind is Kind.EPOCH:
+                self._partitions, self._window = 0, None  # what its payload pins is known once that is checked
             wrong = self._itself(row, entry, digest)
         linked = list(self._link(entry if wrong is None else None))
         if wrong is None and entry is not None:
@@ -165,8 +173,6 @@ class StoredChain:
             self._lose(range(row.seq, row.seq + 1))
         self._next = row.seq + 1
         self._before = _Before(row.seq, hashes, entry if wrong is None else None)
-        if entry is not None and entry.kind is Kind.EPOCH:
-            self._partitions, self._window = 0, None  # its payload pins anew, and is not read yet
         return found
 
     def finish(self, end: End | None) -> list[Violation]:
@@ -256,15 +262,36 @@ class StoredChain:
     def _content(self, row: StoredRow, entry: Entry) -> Violation | None:
         """What is wrong with an entry that stands at its place: its order, its payload, the rules."""
         before = None if self._before is None else self._before.entry
-        if before is not None and self._doubt is None and _went_back(before, entry):
-            message = f"source offset {entry.offset} stands behind {before.offset}"
-            return self._violation(ViolationType.REORDERED, row, message)
+        if before is not None and self._doubt is None:
+            moved = self._moved(row, before, entry)
+            if moved is not None:
+                return moved
         wrong = self._payload(row, entry)
         if wrong is not None:
             return wrong
         if entry.kind is Kind.GENESIS:
             return self._genesis(row)
+        if entry.kind is Kind.GAP:
+            return self._gap(row, entry)
+        if entry.kind is Kind.EPOCH:
+            return self._epoch(row, entry, None if self._doubt is not None else before)
         return self._rules(row, entry)
+
+    def _moved(self, row: StoredRow, before: Entry, entry: Entry) -> Violation | None:
+        """What is wrong with where an entry's record stands in the source, as against the one before."""
+        same = (before.topic_id, before.partition) == (entry.topic_id, entry.partition)
+        if entry.kind is Kind.EPOCH:
+            message = "the epoch stands in the source topic of the entry before it"
+            return self._violation(ViolationType.EDITED, row, message) if before.topic_id == entry.topic_id else None
+        if not same:
+            message = "the entry has another source topic or partition than the one before it, and is no epoch"
+            return self._violation(ViolationType.FOREIGN, row, message)
+        least = max(before.offset, self._lost_to) if before.kind is Kind.GAP else before.offset
+        shared = before.kind in (Kind.GENESIS, Kind.EPOCH)  # these have the offset of the entry behind them
+        if entry.offset > least or (entry.offset == least and shared):
+            return None
+        message = f"source offset {entry.offset} stands behind {least}"
+        return self._violation(ViolationType.REORDERED, row, message)
 
     def _payload(self, row: StoredRow, entry: Entry) -> Violation | None:
         if row.payloads > 1:
@@ -291,6 +318,31 @@ class StoredChain:
             return self._violation(ViolationType.FOREIGN, row, "the genesis is another instance's")
         self._pin(genesis)
         return None
+
+    def _gap(self, row: StoredRow, entry: Entry) -> Violation | None:
+        try:
+            first, self._lost_to = parse_gap_payload(row.payload or b"")
+        except EntryInvalid as error:
+            return self._violation(ViolationType.EDITED, row, error.message)
+        if first == entry.offset:
+            return None
+        return self._violation(ViolationType.EDITED, row, "the gap does not begin at the entry's offset")
+
+    def _epoch(self, row: StoredRow, entry: Entry, before: Entry | None) -> Violation | None:
+        try:
+            genesis, previous = parse_epoch_payload(row.payload or b"")
+        except EntryInvalid as error:
+            return self._violation(ViolationType.EDITED, row, error.message)
+        if self.instance and genesis.instance != self.instance:
+            return self._violation(ViolationType.FOREIGN, row, "the epoch is another instance's")
+        self._pin(genesis)
+        if not self._belongs(entry):
+            message = f"a chain of another partition stands in partition {row.partition}"
+            return self._violation(ViolationType.FOREIGN, row, message)
+        if before is None or previous == before.topic_id:
+            return None
+        message = "the epoch names another source topic than that of the entry before it"
+        return self._violation(ViolationType.EDITED, row, message, before.topic_id, previous)
 
     def _rules(self, row: StoredRow, entry: Entry) -> Violation | None:
         """Whether kind and ref are what the rules make of the payload and of the entries before."""
@@ -327,6 +379,7 @@ class StoredChain:
 
     def _pin(self, genesis: Genesis) -> None:
         self.instance = self.instance or genesis.instance
+        self._pinned = genesis
         self._partitions = genesis.partitions
         self._window = Window(genesis.window_offsets, genesis.window_seconds)
 
@@ -366,12 +419,6 @@ class StoredChain:
             expected=_text(expected),
             found=_text(found),
         )
-
-
-def _went_back(before: Entry, entry: Entry) -> bool:
-    if (before.topic_id, before.partition) != (entry.topic_id, entry.partition):
-        return False
-    return entry.offset < before.offset or (entry.offset == before.offset and before.kind is not Kind.GENESIS)
 
 
 def _place(repeat: Repeat | None) -> str:

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from sealstream.schemas.entry import Genesis, parse
+from sealstream.schemas.entry import Genesis, Kind, parse, parse_epoch_payload
 from sealstream.schemas.errors import ConfigError, EntryInvalid, StoreError, Unreachable
 from sealstream.sinks.verifier.stored_chain import End, StoredChain, StoredRow
 
@@ -122,15 +122,40 @@ class StoreReader:
                 chain.orphan(payload[0])
                 payload = next(rest, None)
 
-    def genesis(self, tenant: str) -> Genesis | None:
-        """Return what a chain pins, if its genesis is there and says so."""
+    def genesis(self, tenant: str, first: int) -> Genesis | None:
+        """Return what a chain pins at a seq, if the genesis or epoch before that is there and says so."""
+        seq = self._pinned_at(tenant, first)
         row = self._connection.execute(
-            "SELECT bytes FROM sealstream.payloads WHERE tenant = %s AND seq = 0", (tenant,), binary=True
+            "SELECT bytes FROM sealstream.payloads WHERE tenant = %s AND seq = %s", (tenant, seq), binary=True
         ).fetchone()
         try:
-            return None if row is None else Genesis.parse(row[0])
+            if row is None:
+                return None
+            return Genesis.parse(row[0]) if seq == 0 else parse_epoch_payload(row[0])[0]
         except EntryInvalid:  # verified, and reported, by whoever verifies the chain from its beginning
             return None
+
+    def _pinned_at(self, tenant: str, first: int) -> int:
+        """Return the seq of the last genesis or epoch before an entry; nearly always that of the genesis."""
+        topics = self._connection.execute(
+            "SELECT DISTINCT topic_id FROM sealstream.entries WHERE tenant = %s AND seq IN (0, %s)", (tenant, first - 1)
+        ).fetchall()
+        if len(topics) < 2:  # topics change only with an epoch
+            return 0
+        row = self._connection.execute(
+            "SELECT max(seq) FROM sealstream.entries WHERE tenant = %s AND seq < %s AND kind = %s",
+            (tenant, first, int(Kind.EPOCH)),
+        ).fetchone()
+        return 0 if row is None or row[0] is None else int(row[0])
+
+    def entry_within(self, partition: int, topic_id: bytes, first: int, last: int) -> tuple[str, int] | None:
+        """Return chain and seq of an entry that stands for a source record of a range of offsets, if there is one."""
+        row = self._connection.execute(
+            "SELECT tenant, seq FROM sealstream.entries WHERE topic_id = %s AND partition = %s"
+            ' AND "offset" BETWEEN %s AND %s AND kind NOT IN (0, 7, 8) LIMIT 1',
+            (topic_id, partition, first, last),
+        ).fetchone()
+        return None if row is None else (row[0], row[1])
 
     def fill_window(self, chain: StoredChain, first: int, window_offsets: int) -> None:
         """Let a chain that is checked from its middle know which entries its first ones can repeat."""
