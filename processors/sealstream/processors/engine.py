@@ -87,7 +87,7 @@ class Engine:
         self._states: dict[int, PartitionState] = {}
         self._kept: dict[int, PartitionState] = {}
         self._work: Work | None = self._connect()
-        self._failed: tuple[int, dict[int, int]] | None = None
+        self._failed: dict[int, int] = {}  # by partition, where a batch began that was aborted and not committed since
         self._backoff_seconds = BACKOFF_SECONDS_MIN
         self._resume_at = 0.0
         self._second_chance = SecondChance()
@@ -154,7 +154,7 @@ class Engine:
         except TransactionError as error:
             self._recover(error, batch)
             return None
-        self._failed = None
+        self._failed = {n: start for n, start in self._failed.items() if n not in batch.starts}
         self._status.on_commit(outcome, self._positions())
         return outcome
 
@@ -257,7 +257,7 @@ class Engine:
     def _on_assigned(self) -> None:
         self._during_assignment()
         self._kept = {n: state for n, state in self._kept.items() if n in self._source.owned}
-        self._failed = None
+        self._failed = {}
         self._work = self._restore()
 
     def _on_revoked(self) -> None:
@@ -285,10 +285,11 @@ class Engine:
             # settles it, just as a new process' would, and the committed offset then tells what became of it.
             self._producer = None
         elif not passing:
-            place = (batch.generation, batch.starts)
-            if self._failed == place:
-                raise error  # twice in a row: it would fail for ever
-            self._failed = place
+            # The second batch is seldom just the first one: more records have come, maybe of other partitions.
+            if self._failed.items() & batch.starts.items():
+                error.hint = "it would fail for ever; nothing was skipped. sealstream topics check may say why"
+                raise error
+            self._failed |= batch.starts
         if passing:
             self._retry(Unreachable(error.message, hint="check that the brokers run"))
         else:
