@@ -262,7 +262,7 @@ def _check_partition(rows: list[StoredRow]) -> list[tuple[str, int | None]]:
 
 
 def test_a_gap_is_a_part_of_its_chain() -> None:
-    """An accepted gap holds; an entry whose offset lies within it does not, nor a gap whose payload begins elsewhere."""
+    """An accepted gap holds; an entry whose offset lies within it does not, nor one whose payload begins elsewhere."""
     rows = _gap_rows()
     assert _check_partition(rows) == []
 
