@@ -39,15 +39,14 @@ def finish(pipeline: Pipeline, load: Load, alive: Sequence[Worker]) -> None:
         load: The load; it goes on until all that it published by now is chained.
         alive: The workers that must run; each of them must obey when told to stop. All others must have ended.
     """
-    wait_for_progress(pipeline)
+    wait_for_progress(pipeline, alive)
     load.stop()
     result = pipeline.harness().check("chained", timeout_seconds=WAIT_SECONDS)
     assert result.kinds[Kind.DUPLICATE], "the load repeated nothing"
     assert result.kinds[Kind.CONFLICT], "the load forged nothing"
     assert result.kinds[Kind.QUARANTINED], "the load had no bad record"
     check_offsets(pipeline)
-    for worker in alive:
-        assert worker.process.poll() is None, f"a worker ended that should run:\n{worker.log()[-3000:]}"
+    check_alive(alive)
     for worker in alive:
         worker.process.send_signal(signal.SIGTERM)
     for worker in alive:
@@ -58,11 +57,25 @@ def finish(pipeline: Pipeline, load: Load, alive: Sequence[Worker]) -> None:
     check_writable(pipeline)
 
 
-def wait_for_progress(pipeline: Pipeline) -> None:
-    """Wait until all that is published by now is chained and committed."""
+def check_alive(alive: Sequence[Worker]) -> None:
+    """Check that workers run, and show why one of them does not."""
+    for worker in alive:
+        if worker.process.poll() is not None:
+            errors = [event for event in worker.events() if event.get("level") in ("error", "critical")]
+            raise AssertionError(f"a worker ended that should run: {errors or worker.log()[-3000:]}")
+
+
+def wait_for_progress(pipeline: Pipeline, alive: Sequence[Worker]) -> None:
+    """Wait until all that is published by now is chained and committed.
+
+    Arguments:
+        pipeline: The instance.
+        alive: The workers that must not end meanwhile.
+    """
     wanted = ends(pipeline, pipeline.topics.events, "read_committed")
 
     def is_chained() -> bool:
+        check_alive(alive)
         offsets = committed_by_now(pipeline)
         return all(offsets.get(n, 0) >= end for n, end in wanted.items())
 

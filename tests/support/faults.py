@@ -126,7 +126,7 @@ class Scene:
 
     def wait_for_progress(self) -> None:
         """Wait until all that is published by now is chained and committed."""
-        wait_for_progress(self.pipeline)
+        wait_for_progress(self.pipeline, self.alive)
 
     def wait_for_expiry(self) -> None:
         """Wait until the group has given up all its members."""
