@@ -12,8 +12,10 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from sealstream.kafka.partition import partition_of
 from sealstream.kafka.transactions import AbortRequired, ProducerFatal
 from sealstream.processors.batch import Batch
-from sealstream.processors.chaining import PartitionState, Rules
+from sealstream.processors.chaining import PartitionState, PositionDiffers, Rules
 from sealstream.processors.cycle import StopRequested, pin
+from sealstream.processors.heads import PackedHeads
+from sealstream.processors.window import Window, WindowIncomplete
 from sealstream.schemas.entry import Genesis
 from support.memory_log import TOPICS, MemoryLog
 from support.model import SourceRecord
@@ -140,3 +142,42 @@ def test_a_call_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch, stopp
 
     assert stopping or cast("ProducerFatal", caught.value).is_connectivity
     assert log.calls[-1] == "send_offsets"
+
+
+@pytest.mark.parametrize("slice_records", [1, 2, 5, 6])
+def test_slices_make_no_difference(monkeypatch: pytest.MonkeyPatch, slice_records: int) -> None:
+    """However many records are chained before they are produced, the transaction holds the same, in the same order."""
+    whole, sliced = MemoryLog(), MemoryLog()
+    whole.cycle(RULES).run(make_batch(states := {0: whole.restore(0, RULES)}, RECORDS), states)
+    monkeypatch.setattr("sealstream.processors.cycle.SLICE_RECORDS", slice_records)
+    sliced.cycle(RULES).run(make_batch(states := {0: sliced.restore(0, RULES)}, RECORDS), states)
+
+    for topic in (TOPICS.chained, TOPICS.heads):
+        assert sliced.records(topic, 0) == whole.records(topic, 0)
+    assert sliced.offsets == whole.offsets
+
+
+def test_what_does_not_follow_is_aborted_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a later slice turns out to overlap an earlier one, nothing of its transaction stays, and none is left open."""
+    monkeypatch.setattr("sealstream.processors.cycle.SLICE_RECORDS", 2)
+    log = MemoryLog()
+    states = {0: log.restore(0, RULES)}
+    with pytest.raises(PositionDiffers):
+        log.cycle(RULES).run(make_batch(states, [*RECORDS[:4], RECORDS[1]]), states)
+
+    assert "produce" in log.calls
+    assert log.calls[-1] == "abort"
+    assert (log.records(TOPICS.chained, 0), log.offsets) == ([], {})
+
+
+def test_a_record_that_may_repeat_a_lost_one_leaves_no_transaction_open() -> None:
+    """Where the window lacks what a record may repeat, the worker ends, and readers do not wait for a timeout."""
+    log = MemoryLog()
+    window = Window(offsets=10, microseconds=10**9)
+    window.lacks(3, 1_000)
+    states = {0: PartitionState(0, PackedHeads(), window)}
+    with pytest.raises(WindowIncomplete):
+        log.cycle(RULES).run(make_batch(states, RECORDS), states)
+
+    assert log.calls[-1] == "abort"
+    assert (log.records(TOPICS.chained, 0), log.offsets) == ([], {})
