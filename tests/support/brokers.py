@@ -57,9 +57,13 @@ class FaultBroker:
         """Kill it as a crash would."""
         self._kafka.server.kill()
 
+    def stop(self) -> None:
+        """Stop it in order, as for an upgrade."""
+        self._kafka.server.stop()
+
     def close(self) -> None:
         """Stop it, and the proxy."""
-        self._kafka.server.stop()
+        self.stop()
         self.proxy.close()
 
 
