@@ -30,6 +30,7 @@ from sealstream.schemas.entry import (
     Kind,
     Quarantine,
     entry_head,
+    epoch_payload,
     pack_trusted,
     packer,
     partition_chain,
@@ -72,11 +73,14 @@ class Link:
         name: The chain's name.
         seq: The seq of the entry to come.
         hash: The hash of the entry before it; zeros before genesis.
+        previous_topic: UUID of the source topic that the chain comes from, as long as nothing of it stands in this
+            one: then it goes on with an entry of kind 8. Else empty.
     """
 
     name: bytes
     seq: int = 0
     hash: bytes = ZERO_HASH
+    previous_topic: bytes = b""
 
 
 class Heads(Protocol):
@@ -256,9 +260,8 @@ class _Others:
         if not reason:
             append_time = record.timestamp()[0] == LOG_APPEND_TIME
             reason, event_id, kind = judge_value(link.name, value, append_time=append_time)
-        if not link.seq:
-            chained.sealed.append(genesis_record(self._rules, link, self._partition, offset, received))
-            chained.kinds[Kind.GENESIS] += 1
+        if not link.seq or link.previous_topic:
+            open_chain(self._rules, chained, link, self._partition, offset, received)
             end.open()
         if reason:
             letter = DeadLetter(
@@ -350,7 +353,7 @@ class _End:
         self.link = link
         self.reason = reason
         self.head = self.mark = self.namespace = _NONE
-        if link.seq:
+        if link.seq and not link.previous_topic:
             self.open()
 
     def open(self) -> None:
@@ -396,12 +399,24 @@ class _Keys:
         return tenants if self._apart is None else [*tenants, self._apart]
 
 
-def genesis_record(rules: Rules, link: Link, partition: int, offset: int, received: int) -> Sealed:
-    """Begin a chain right before its first entry, with that record's time and coordinates."""
-    payload = rules.genesis.payload()
+def open_chain(rules: Rules, chained: Chained, link: Link, partition: int, offset: int, received: int) -> None:
+    """Begin a chain, or go on with it in this source topic, right before its first entry from there.
+
+    Arguments:
+        rules: What every entry depends on.
+        chained: Where the genesis or epoch entry goes.
+        link: The chain's end; it is moved.
+        partition: The source partition.
+        offset: The offset of the first entry's record.
+        received: Its time in microseconds.
+    """
+    previous = link.previous_topic
+    kind = Kind.EPOCH if previous else Kind.GENESIS
+    payload = epoch_payload(rules.genesis, previous) if previous else rules.genesis.payload()
     entry = pack_trusted(
-        Kind.GENESIS, 0, link.name, 0, ZERO_HASH, received, rules.topic_id, partition, offset, 0, _NONE, len(payload),
+        kind, 0, link.name, link.seq, link.hash, received, rules.topic_id, partition, offset, 0, _NONE, len(payload),
         payload_digest(payload),
     )  # fmt: skip
-    link.seq, link.hash = 1, sha256(b"\x00" + entry).digest()
-    return link.name, payload, entry, None
+    link.seq, link.hash, link.previous_topic = link.seq + 1, sha256(b"\x00" + entry).digest(), b""
+    chained.sealed.append((link.name, payload, entry, None))
+    chained.kinds[kind] += 1

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Self
 
-from sealstream.processors.chaining import Chained, Link, PartitionState, Rules, genesis_record
+from sealstream.processors.chaining import Chained, Link, PartitionState, Rules, open_chain
 from sealstream.schemas.entry import (
     GapReason,
     Kind,
@@ -169,9 +169,8 @@ def chain_gap(rules: Rules, state: PartitionState, gap: Gap) -> Chained:
     chained, partition = Chained(), state.partition
     name = partition_chain(partition).encode()
     link = state.heads.get(name) or Link(name)
-    if not link.seq:
-        chained.sealed.append(genesis_record(rules, link, partition, gap.first, gap.received))
-        chained.kinds[Kind.GENESIS] += 1
+    if not link.seq or link.previous_topic:
+        open_chain(rules, chained, link, partition, gap.first, gap.received)
     payload = gap_payload(gap.first, gap.last)
     entry = pack_trusted(
         Kind.GAP, gap.reason, name, link.seq, link.hash, gap.received, rules.topic_id, partition, gap.first, 0, b"",

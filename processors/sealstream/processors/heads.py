@@ -6,6 +6,9 @@ first, and the partition itself last:
 ``<partition>/<chain>``   u8 1 | u64 seq of the next entry | 32 B hash of the last one                       (41 bytes)
 ``<partition>``           u8 1 | u64 position | i64 last offset | u64 last received | 16 B topic UUID
                           | u64 chains | 40 B fold | genesis payload
+``<partition>/<chain>``   u8 2 | u64 seq | 32 B hash | 16 B UUID of the last entry's source topic          (57 bytes)
+                          a chain that was carried over from another epoch, and has no entry in this one
+``epoch/<partition>``     the partition is at its end (:mod:`~sealstream.processors.epoch_end`)
 ``gap/<partition>/<first>``   an operator's acceptance of a gap (:mod:`~sealstream.processors.gaps`)
 
 Keys are ASCII text, numbers big-endian. ``position`` is the source offset to go on from, and equals the group's
@@ -25,13 +28,16 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from sealstream.processors.chaining import Link, PartitionState, Rules
+from sealstream.processors.epoch_end import EpochEnd, end_key
 from sealstream.processors.gaps import KEY_PREFIX as GAP_KEY_PREFIX
 from sealstream.schemas.entry import Genesis
 from sealstream.schemas.errors import FormatError, HeadsDiffer
 
 VERSION: Final = 1
 REBUILD_HINT: Final = "sealstream heads check compares them with audit.chained, heads rebuild makes them anew"
+CARRIED_VERSION: Final = 2
 _CHAIN: Final = struct.Struct(">BQ32s")
+_CARRIED: Final = struct.Struct(">BQ32s16s")
 _PARTITION: Final = struct.Struct(">BQqQ16sQ40s")
 _FOLD_BYTES: Final = 40
 MALFORMED_MAX: Final = 1_000
@@ -40,6 +46,8 @@ MALFORMED_MAX: Final = 1_000
 
 def pack_link(link: Link) -> bytes:
     """Return the end of a chain as audit.heads holds it."""
+    if link.previous_topic:
+        return _CARRIED.pack(CARRIED_VERSION, link.seq, link.hash, link.previous_topic)
     return _CHAIN.pack(VERSION, link.seq, link.hash)
 
 
@@ -49,6 +57,8 @@ def parse_link(name: bytes, value: bytes) -> Link:
     Raises:
         FormatError: The bytes are no head, or of another version.
     """
+    if len(value) == _CARRIED.size and value[0] == CARRIED_VERSION:
+        return Link(name, *_CARRIED.unpack(value)[1:])
     if len(value) != _CHAIN.size or value[0] != VERSION:
         raise FormatError(f"the head of {name.decode(errors='backslashreplace')} is malformed or of another version")
     _, seq, digest = _CHAIN.unpack(value)
@@ -66,7 +76,7 @@ def chain_key(partition: int, name: bytes) -> bytes:
 
 
 def _foldable(value: bytes) -> int:
-    return int.from_bytes(value[1:], "big")
+    return int.from_bytes(value[1 : _CHAIN.size], "big")
 
 
 @dataclass(slots=True)
@@ -195,6 +205,7 @@ class HeadsReader:
         self.head: PartitionHead | None = None
         self.heads = PackedHeads()
         self.acceptances: dict[bytes, bytes] = {}
+        self.end: EpochEnd | None = None
         self.malformed: dict[bytes | None, str] = {}
 
     def feed(self, key: bytes | None, value: bytes | None) -> None:
@@ -230,6 +241,8 @@ class HeadsReader:
             self.heads.put_packed(name, value)
         elif key is not None and key.startswith(GAP_KEY_PREFIX):
             self.acceptances[key] = value
+        elif key == end_key(self._partition):
+            self.end = EpochEnd.parse(value)
         elif key == self._key:
             self.head = PartitionHead.parse(value)
         else:
@@ -239,6 +252,8 @@ class HeadsReader:
     def _forget(self, key: bytes | None) -> None:
         if key == self._key:
             self.head = None
+        elif key == end_key(self._partition):
+            self.end = None
         elif key is not None:
             self.acceptances.pop(key, None)
             if key.startswith(self._prefix):

@@ -20,7 +20,7 @@ from sealstream.processors.gaps import begin_behind, find_gap
 from sealstream.processors.heads import REBUILD_HINT, HeadsReader, PackedHeads, PartitionHead
 from sealstream.processors.reading import LogReader, seal_of
 from sealstream.processors.tail import TailReader
-from sealstream.schemas.errors import FormatError, HeadsDiffer
+from sealstream.schemas.errors import EpochEnded, EpochNotStarted, FormatError, HeadsDiffer
 
 PAUSE_SECONDS: Final = 0.1
 
@@ -103,6 +103,7 @@ class Restorer:
                     reader.feed(message.key(), message.value())
                 yield f"partition {partition}: heads up to offset {committed}, read {len(reader.heads)}"
             reader.require_sound()
+            self._require_epoch(partition, reader)
             if reader.head is not None:  # first: a topic that was made anew has lost its committed offsets as well
                 compare_instance(partition, reader.head, self._rules.genesis, self._rules.topic_id)
             observed = self._with_acceptance(Observed(partition, committed, reader.head, start, end), reader)
@@ -113,6 +114,24 @@ class Restorer:
             at = "none" if reader.head is None else reader.head.position
             yield f"partition {partition}: committed offset {committed} and heads at {at} to agree"
             time.sleep(PAUSE_SECONDS)
+
+    def _require_epoch(self, partition: int, reader: HeadsReader) -> None:
+        """Make sure that the epoch has begun and has not ended.
+
+        Raises:
+            EpochEnded: It has ended.
+            EpochNotStarted: Nothing was carried over to it.
+        """
+        if reader.end is not None:
+            raise EpochEnded(
+                f"partition {partition}: the chains go on in epoch {reader.end.next} since {reader.end.ended_at}",
+                hint=f"run workers with SEALSTREAM_EPOCH={reader.end.next}; publishers too",
+            )
+        if reader.head is None and self._topics.epoch > 1:
+            raise EpochNotStarted(
+                f"partition {partition}: nothing was carried over to epoch {self._topics.epoch}",
+                hint="sealstream epoch start",
+            )
 
     def _with_acceptance(self, observed: Observed, reader: HeadsReader) -> Observed:
         try:

@@ -17,6 +17,9 @@
     │   ├── SourceExpired      records that were not verified yet are gone from the source
     │   ├── OffsetsExpired     heads exist, but the group's committed offsets do not
     │   ├── HeadsDiffer        committed offsets and heads do not agree
+    │   ├── EpochEnded         the chains go on in another epoch
+    │   ├── EpochNotStarted    the chains of the epoch before were not carried over yet
+    │   ├── EpochNotDrained    an epoch cannot end yet: something of it is still to be done
     │   ├── InstanceDiffers    partition count, topic UUID or window are not those of the genesis
     │   ├── WriterConflict     another writer advanced the same position
     │   └── SealInvalid        a record on audit.chained is not what its seal says
@@ -125,6 +128,18 @@ class OffsetsExpired(UnsafeState):
 
 class HeadsDiffer(UnsafeState):
     """The committed offset and the position in audit.heads do not agree."""
+
+
+class EpochEnded(UnsafeState):
+    """The epoch is over: its chains go on in the next one, and an entry here would fork them."""
+
+
+class EpochNotStarted(UnsafeState):
+    """The chains of the epoch before were not carried over: an entry now would begin them a second time."""
+
+
+class EpochNotDrained(UnsafeState):
+    """An epoch cannot end yet: records are still to be chained or verified, or workers still run."""
 
 
 class InstanceDiffers(UnsafeState):
