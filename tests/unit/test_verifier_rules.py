@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealstream.kafka.topics import SEAL_ENTRY_HEADER
 from sealstream.schemas.entry import Kind, Quarantine
 from sealstream.schemas.event import EventKind
 from sealstream.sinks.verifier.rules import Rules, SourceRecord
@@ -115,4 +114,4 @@ def test_no_changed_byte_of_an_entry_passes(source: list[SourceRecord], data: st
     _, outcome = verify_log(source, log)
 
     assert outcome.violations
-    assert all(dict(headers)[SEAL_ENTRY_HEADER] != log[index].entry for _, _, headers in outcome.published)
+    assert all(published != log[index].entry for _, _, published, *_ in outcome.published)

@@ -6,7 +6,7 @@ import ctypes
 import gc
 from typing import Final
 
-GARBAGE_OBJECTS: Final = 100_000
+GARBAGE_OBJECTS: Final = 500_000
 _ARENA_MAX: Final = -8  # M_ARENA_MAX in glibc's malloc.h
 
 
