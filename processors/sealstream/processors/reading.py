@@ -29,10 +29,20 @@ class LogReader:
         self._consumer = consumer
         self._patience_seconds = patience_seconds
         self._topic = ""
+        self._known: set[str] = set()
         self._at_end = False  # librdkafka tells the end of a partition once, and again only behind new records
 
     def assign(self, topic: str, partition: int, offset: int = OFFSET_BEGINNING) -> None:
-        """Read this partition from now on, from an offset on."""
+        """Read this partition from now on, from an offset on.
+
+        Raises:
+            Unreachable: No answer in time.
+        """
+        if topic not in self._known:
+            # librdkafka looks once a second for the leaders of topics that it did not know: measured, 1.0 s a topic. To
+            # be asked for offsets it looks at once.
+            self.bounds(topic, partition)
+            self._known.add(topic)
         self._consumer.assign([TopicPartition(topic, partition, offset)])
         self._topic, self._at_end = topic, False
 
