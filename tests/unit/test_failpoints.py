@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,23 @@ class TestArmed:
         end.set()
         thread.join(10)
         assert answers == [7]
+
+    def test_takes_a_call_and_its_repetitions_for_one_passage(self) -> None:
+        """A call that fails and is made again does not move the passage that a test has counted on."""
+        answers: Iterator[KeyError | int] = iter([KeyError(), 1, 2])
+
+        def call() -> int:
+            answer = next(answers)
+            if isinstance(answer, KeyError):
+                raise answer
+            return answer
+
+        during = Failpoints("after-commit#3=raise", names=NAMES).during("after-commit", call)
+        with pytest.raises(KeyError):
+            during()
+        assert [during(), during()] == [1, 2]
+        with pytest.raises(FailpointReached):
+            during()
 
     def test_hands_on_what_the_call_raises(self) -> None:
         """An error of the call that is under way is the caller's."""

@@ -125,16 +125,24 @@ class Failpoints:
     def during(self, name: str, call: Callable[[], T]) -> Callable[[], T]:
         """Return a call that passes the place while it is under way: it runs in a thread, the place in the caller's.
 
-        Where the place is not armed, that is the call itself.
+        A call that is made again because it failed is the same passage. Where the place is not armed, what is returned
+        is the call itself.
         """
         armed = self._armed.get(name)
         if armed is None:
             return call
 
+        is_again = False
+
         def call_and_pass() -> T:
+            nonlocal is_again
             answer = _in_thread(call)
-            armed()
-            return answer.result()
+            if not is_again:
+                armed()
+            is_again = True  # unless it comes back well
+            result = answer.result()
+            is_again = False
+            return result
 
         return call_and_pass
 
