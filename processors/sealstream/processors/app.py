@@ -19,9 +19,12 @@ from mode import CrashingSupervisor
 from mode.utils.objects import cached_property
 
 from sealstream.processors.batch import Batch
+from sealstream.processors.clients import Identity
+from sealstream.processors.ends import Ends
 from sealstream.processors.engine import Engine
 from sealstream.processors.log import Log
 from sealstream.processors.points import Point
+from sealstream.processors.sensor import CatalogueSensor
 from sealstream.processors.status import Status
 from sealstream.processors.web import FREE_PORT, ProcessorWeb, add_pages
 from sealstream.schemas.errors import SealstreamError
@@ -91,6 +94,8 @@ class ProcessorApp(faust.App):
         )
         self.failure: BaseException | None = None
         self.status = Status(settings.topics().events)
+        self.sensor = CatalogueSensor()
+        self.sensors.add(self.sensor)
         self.engine = Engine(settings, self.status, Failpoints.from_environment(Point))
 
     @cached_property
@@ -138,11 +143,20 @@ def create_app(settings: Settings) -> ProcessorApp:
                 resume=app.flow_control.resume,
                 fail=app.fail,
                 exit_code=app.exit_code,
+                on_batch_done=app.sensor.on_batch_done,
                 **options,
             )
             logs.append(self)
 
     logs: list[Log] = []
+
+    @app.service
+    class ProcessorEnds(Ends):  # pyright: ignore[reportUnusedClass]
+        """Who asks for the ends of this app's partitions."""
+
+        def __init__(self, **options: Any) -> None:
+            member = Identity(settings.instance, settings.worker_id).member
+            super().__init__(settings.connection(), member, app.status, **options)
 
     @app.agent(batches, name="chain")
     async def chain(stream: AsyncIterable[Batch]) -> None:  # pyright: ignore[reportUnusedFunction]

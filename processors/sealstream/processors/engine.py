@@ -155,7 +155,7 @@ class Engine:
             self._recover(error, batch)
             return None
         self._failed = {n: start for n, start in self._failed.items() if n not in batch.starts}
-        self._status.on_commit(outcome, self._positions())
+        self._status.on_commit(outcome, {n: self._states[n] for n in batch.starts})
         return outcome
 
     # -- steps ---------------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ class Engine:
         )
         self._kept, self._states = {}, states
         self._source.read_from(self._positions())
-        self._status.on_positions(self._positions())
+        self._status.on_states(states)
         logger().info("chaining", positions=self._positions(), topic=self._topics.events)
 
     def _committed(self, partition: int) -> int | None:
@@ -255,6 +255,7 @@ class Engine:
     # -- called within a poll ------------------------------------------------------------------------------------------
 
     def _on_assigned(self) -> None:
+        self._status.on_owned(self._source.owned)
         self._during_assignment()
         self._kept = {n: state for n, state in self._kept.items() if n in self._source.owned}
         self._failed = {}
@@ -264,7 +265,7 @@ class Engine:
         self._during_revocation()
         # No transaction is open within a poll, so each state is that of its last commit, and may serve again.
         self._kept, self._states = self._states, {}
-        self._status.on_positions({})
+        self._status.on_owned(())
         self._status.waiting = "an assignment of partitions"
         self._work = self._await_assignment()
 
@@ -334,7 +335,7 @@ class Engine:
             self._reader.close()
             self._reader = None
         self._resume_at = time.monotonic() + pause_seconds
-        self._status.on_positions({})
+        self._status.on_owned(self._source.owned)
         if self._source.owned:
             self._source.read_from({})
             self._work = self._restore()

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -43,6 +44,7 @@ class Log(faust.Service):
         resume: Lets Faust's streams flow; without Faust's own consumer nobody else does.
         fail: Told when the worker must stop, with the reason.
         exit_code: The exit code of the process as it is now.
+        on_batch_done: Told how many seconds the agent had a batch.
         options: Faust's own: ``loop`` and ``beacon``.
     """
 
@@ -54,6 +56,7 @@ class Log(faust.Service):
         resume: Callable[[], None],
         fail: Callable[[BaseException], None],
         exit_code: Callable[[], int],
+        on_batch_done: Callable[[float], None],
         **options: Any,
     ) -> None:
         self._engine = engine
@@ -61,6 +64,7 @@ class Log(faust.Service):
         self._resume = resume
         self._fail = fail
         self._exit_code = exit_code
+        self._on_batch_done = on_batch_done
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="log")
         self._idle = asyncio.Event()
         super().__init__(**options)
@@ -100,8 +104,10 @@ class Log(faust.Service):
             self._idle.set()
 
     async def _hand_over(self, batch: Batch) -> None:
+        began = time.monotonic()
         await self._batches.put(batch)  # type: ignore[arg-type]  # a channel takes values as well as events
         await asyncio.wait_for(batch.done.wait(), AGENT_SECONDS)
+        self._on_batch_done(time.monotonic() - began)
         if batch.error is not None:
             raise batch.error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 import faust
@@ -42,7 +43,7 @@ class ProcessorWeb(Web):
 
 
 def add_pages(app: faust.App, status: Status) -> None:
-    """Add ``/healthz``, ``/readyz`` and ``/metrics`` to a Faust app.
+    """Add ``/healthz``, ``/readyz``, ``/partitions`` and ``/metrics`` to a Faust app.
 
     Arguments:
         app: The app.
@@ -67,10 +68,20 @@ def add_pages(app: faust.App, status: Status) -> None:
             ready, words = status.ready()
             return self.text(f"{words}\n", status=200 if ready else 503)
 
+    @app.page("/partitions")
+    class Partitions(web.View):  # pyright: ignore[reportUnusedClass]
+        """What the worker is at, by partition, as JSON for people."""
+
+        async def get(self, request: web.Request, **arguments: Any) -> web.Response:
+            del request, arguments
+            text = json.dumps(status.describe(), indent=2)
+            return self.text(f"{text}\n", content_type="application/json")
+
     @app.page("/metrics")
     class Metrics(web.View):  # pyright: ignore[reportUnusedClass]
         """All metrics in Prometheus' text format."""
 
         async def get(self, request: web.Request, **arguments: Any) -> web.Response:
             del request, arguments
+            status.export()
             return self.bytes(metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})

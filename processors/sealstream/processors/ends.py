@@ -1,0 +1,60 @@
+"""Asks the brokers where the owned partitions end, apart from whoever reads them: so a reader that hangs is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from typing import Any, Final, cast
+
+import faust
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec
+
+from sealstream.kafka.client import KafkaConnection
+from sealstream.processors.status import Status
+from sealstream.worker.logs import logger
+
+ASK_SECONDS: Final = 2.0
+ANSWER_SECONDS: Final = 3.0
+
+
+class Ends(faust.Service):
+    """Tells the status where each owned partition of the source ends, every two seconds.
+
+    Arguments:
+        connection: How to reach the cluster.
+        client_id: The client's name in the brokers' logs.
+        status: Who wants to know.
+        options: Faust's own: ``loop`` and ``beacon``.
+    """
+
+    def __init__(self, connection: KafkaConnection, client_id: str, status: Status, **options: Any) -> None:
+        # Quiet: while a broker is away, the consumer says so already, several times a second.
+        self._admin = AdminClient(connection.config(client_id) | {"log_level": 0})
+        self._status = status
+        super().__init__(**options)
+
+    @faust.Service.timer(ASK_SECONDS)
+    async def _ask_again(self) -> None:
+        await self.ask()
+
+    async def ask(self) -> None:
+        """Ask for the ends of all owned partitions; one that is not told is noticed by the status for its age."""
+        shown = self._status.partitions
+        latest = cast("OffsetSpec", OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        places = {TopicPartition(self._status.topic, number): latest for number in shown}
+        if not places:
+            return
+        answers = cast(
+            "dict[TopicPartition, Future[ListOffsetsResultInfo]]",
+            self._admin.list_offsets(
+                places, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_SECONDS
+            ),
+        )
+        for place, answer in answers.items():
+            try:
+                found = await asyncio.wrap_future(answer)
+            except KafkaException as exception:
+                logger().debug("an end was not told", partition=place.partition, reason=str(exception))
+            else:
+                shown[place.partition].on_end(found.offset)
