@@ -236,7 +236,7 @@ def _measured(output: Output, course: CpuCourse, warmup_events: int) -> dict[str
         "events_per_second": records / max(end - begin, _TICK_SECONDS),
         "events_per_cpu_second": records / max(taken["contestant"], _TICK_SECONDS),
         "cpu_microseconds_per_event": taken["contestant"] / records * _MICROSECONDS,
-        "events_per_transaction": output.events_per_transaction,
+        "events_per_transaction_and_partition": output.events_per_marker,
     }
     if "kafka" in taken:
         measured["broker_cpu_microseconds_per_event"] = taken["kafka"] / records * _MICROSECONDS

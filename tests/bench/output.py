@@ -67,9 +67,9 @@ class Output:
     markers: int
 
     @property
-    def events_per_transaction(self) -> float:
-        """How many records a transaction had on average, taken that each touched every partition."""
-        return self.course.records * len(self.digests) / max(self.markers, 1)
+    def events_per_marker(self) -> float:
+        """How many records a transaction had on average in each partition that it touched."""
+        return self.course.records / max(self.markers, 1)
 
 
 def read_output(bootstrap: str, topic: str, partitions: int, *, progress: Callable[[str], None]) -> Output:

@@ -114,6 +114,7 @@ def publish_events(
         if number % _REPORT_EVENTS == 0:
             progress(f"publishing: {number:,} of {last - first:,} events")
     assert producer.flush(_FLUSH_SECONDS) == 0, "not everything was published in time"
+    producer.close()
     assert not failures, failures[:3]
     return counts
 

@@ -188,7 +188,10 @@ def memory(
 def _run(name: str, *, as_json: bool, events: int | None, **options: object) -> None:
     """Run a benchmark and print what it found."""
     common, benchmark = _load("common"), _load(name)
-    with _progress() as report:
+    from sealstream.deploy.interruption import Interruption
+
+    # Everything that a benchmark starts is a context that ends it, whatever ends the benchmark.
+    with Interruption() as interruption, interruption.allowed(), _progress() as report:
         result = benchmark.run(
             common.Options(events=events or benchmark.EVENTS, json=as_json, progress=report, **options)
         )
