@@ -43,6 +43,9 @@ _FENCED_CODES: Final = frozenset(
 )
 _UNREADABLE_CODES: Final = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError._PARTIAL})
 _PASSING_CODES: Final = CONNECTIVITY_CODES | {
+    # A client whose connection was cut before it learned of a topic says that there is none. Where that is so, the next
+    # attempt ends in words of its own: it begins with asking for the topics, and their numbers of partitions.
+    *TOPIC_GONE_CODES,
     KafkaError.UNSTABLE_OFFSET_COMMIT,  # a transaction of another worker is about to end
     KafkaError.REBALANCE_IN_PROGRESS,
     KafkaError.NOT_LEADER_FOR_PARTITION,
