@@ -91,7 +91,7 @@ class Worker:
     def get(self, path: str) -> tuple[int, str]:
         """Ask the worker's web port and return status and body; the port is the one that the worker logged."""
         wait_for(
-            lambda: self._web_port() is not None or self.process.poll() is not None, timeout_seconds=30, what="web"
+            lambda: self._web_port() is not None or self.process.poll() is not None, timeout_seconds=90, what="web"
         )
         try:
             with urlopen(f"http://127.0.0.1:{self._web_port()}{path}", timeout=5) as answer:  # loopback
@@ -152,7 +152,7 @@ class Pipeline:
     ) -> None:
         self.bootstrap = bootstrap
         self.connection = KafkaConnection(bootstrap)
-        self.topics = TopicNames(prefix=f"{name}.")
+        self.topics = TopicNames(prefix=f"{name}.", epoch=int(str(settings.get("epoch", 1))))
         self.database_url = database_url
         self.directory = directory
         self.workers: list[Worker] = []
@@ -176,6 +176,19 @@ class Pipeline:
             }.items()
             if value != ""
         }
+
+    def next_epoch(self, *, partitions: int, **settings: object) -> Pipeline:
+        """Return the same instance in its next epoch, with its own number of partitions; close it as well."""
+        following = Pipeline(
+            self.bootstrap,
+            self.topics.prefix.removesuffix("."),
+            self.directory,
+            database_url=self.database_url,
+            partitions=partitions,
+            **({"epoch": self.topics.epoch + 1} | settings),
+        )
+        following.workers = self.workers  # so that each has a log of its own, and all are closed
+        return following
 
     def create_topics(self, **overrides: dict[str, str]) -> None:
         """Create the instance's topics.
