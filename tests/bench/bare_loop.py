@@ -81,7 +81,7 @@ def producer_settings(task: Task) -> dict[str, Any]:
         "transactional.id": f"{task.group}-0",
         "transaction.timeout.ms": 10_000,
         "compression.type": "lz4",
-        "linger.ms": 0,
+        "linger.ms": 5,
         "batch.num.messages": 10_000,
         "queue.buffering.max.messages": 1_000_000,
         "queue.buffering.max.kbytes": 262_144,
