@@ -20,7 +20,7 @@ from sealstream.kafka.admin import TopicAdmin
 from sealstream.kafka.client import KafkaConnection
 from sealstream.kafka.topics import DEAD_LETTER_BYTES_MAX, TopicNames
 from sealstream.schemas.entry import Genesis, Kind, entry_hash, parse
-from support.model import ExpectedRecord, LostRange, Model, SourceRecord
+from support.model import ExpectedRecord, LostRange, Model, SourceRecord, next_epoch
 
 Stage = Literal["chained", "stored", "verified"]
 READ_TIMEOUT_SECONDS = 60.0
@@ -139,17 +139,23 @@ class AuditHarness:
         self.topics = topics
         self.genesis = genesis
         self.database_url = database_url
+        self.before: AuditHarness | None = None
+        """The epoch before, if there was one; what it held must stand where its chains now go on."""
+        self.gone = False
+        """Whether the source topic is gone; what was kept of it counts."""
         self.lost: list[LostRange] = []
         """Ranges of the source that were accepted as lost."""
         self._kept: dict[tuple[int, int], LogRecord] = {}
+        self._topic_id = b""  # once the source was kept: it may be deleted
 
     def keep(self) -> None:
-        """Remember the source as it is now, because retention is about to take records of it away."""
+        """Remember the source as it is now, because records of it, or all of it, are about to go."""
+        self._topic_id = self._ask_topic_id()
         self._kept |= {(record.partition, record.offset): record for records in self.source() for record in records}
 
     def source(self) -> list[list[LogRecord]]:
         """Return the source as it is now, with what was kept of it and is no longer there."""
-        now = read_log(self.connection, self.topics.events, self.genesis.partitions)
+        now = [] if self.gone else read_log(self.connection, self.topics.events, self.genesis.partitions)
         found = self._kept | {(record.partition, record.offset): record for records in now for record in records}
         there = [found[place] for place in sorted(found) if not self._is_lost(*place)]
         return [[record for record in there if record.partition == n] for n in range(self.genesis.partitions)]
@@ -159,12 +165,25 @@ class AuditHarness:
 
     def expected(self) -> list[list[ExpectedRecord]]:
         """Return what audit.chained must hold of the source as it is now."""
-        topic_id = TopicAdmin(self.connection).describe([self.topics.events])[self.topics.events].topic_id
-        models = [Model(self.genesis, topic_id, n) for n in range(self.genesis.partitions)]
-        return [
-            model.expect(self._with_lost(model.partition, records))
-            for model, records in zip(models, self.source(), strict=True)
-        ]
+        return self._run()[1]
+
+    def _run(self) -> tuple[list[Model], list[list[ExpectedRecord]]]:
+        """Return models that have seen all of the source, and what they expect."""
+        topic_id = self._topic_id or self._ask_topic_id()
+        models = (
+            [Model(self.genesis, topic_id, n) for n in range(self.genesis.partitions)]
+            if self.before is None
+            else next_epoch(self.before._run()[0], self.genesis, topic_id)
+        )
+        records = zip(models, self.source(), strict=True)
+        return models, [model.expect(self._with_lost(model.partition, source)) for model, source in records]
+
+    def _ask_topic_id(self) -> bytes:
+        return TopicAdmin(self.connection).describe([self.topics.events])[self.topics.events].topic_id
+
+    def _expected_before(self) -> list[list[ExpectedRecord]]:
+        """Return what the epochs before made, which the store holds as well."""
+        return [] if self.before is None else [*self.before._expected_before(), *self.before.expected()]
 
     def _with_lost(self, partition: int, records: list[LogRecord]) -> list[SourceRecord | LostRange]:
         """Return a partition's records and the ranges lost between them, in the order of their offsets."""
@@ -193,7 +212,7 @@ class AuditHarness:
         self._check_chained(expected, deadline)
         self._check_deadletters(expected)
         if "stored" in stages:
-            self._check_stored(expected, deadline)
+            self._check_stored([*self._expected_before(), *expected], deadline)
         if "verified" in stages:
             self._check_verified(expected, deadline)
             found = read_log(self.connection, self.topics.violations, 1)[0]

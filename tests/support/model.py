@@ -96,6 +96,8 @@ class ExpectedRecord:
 class _Chain:
     seq: int = 0
     prev: bytes = ZERO_HASH
+    came_from: bytes = b""  # the source topic that it comes from, until it goes on in this one
+    topic_id: bytes = b""  # the source topic of its last entry
 
 
 @dataclass
@@ -120,9 +122,7 @@ class Model:
 
     def _expect_gap(self, lost: LostRange) -> Sequence[ExpectedRecord]:
         chain, at = f"!partition-{self.partition}", SourceRecord(self.partition, lost.first, None, None, None)
-        made: list[ExpectedRecord] = []
-        if self.chains[chain].seq == 0:
-            made.append(self._append(at, chain, Kind.GENESIS, self.genesis.payload(), lost.received))
+        made = self._open(at, chain, lost.received)
         payload = f"first {lost.first}\nlast {lost.last}\n".encode()
         return [*made, self._append(at, chain, Kind.GAP, payload, lost.received, reason=lost.reason)]
 
@@ -133,14 +133,22 @@ class Model:
         ref = 0
         if reason is None:
             kind, ref = self._repeat(record, tenant, event_id, kind, payload_digest(value), received)
-        made: list[ExpectedRecord] = []
-        if self.chains[tenant].seq == 0:
-            made.append(self._append(record, tenant, Kind.GENESIS, self.genesis.payload(), received))
+        made = self._open(record, tenant, received)
         carried = value if kind in (Kind.EVENT, Kind.IMPORTED, Kind.CONFLICT, Kind.CONTROL) else b""
         made.append(
             self._append(record, tenant, kind, value, received, carried, reason=reason or 0, ref=ref, event_id=event_id)
         )
         return made
+
+    def _open(self, record: SourceRecord, name: str, received: int) -> list[ExpectedRecord]:
+        chain, payload = self.chains[name], self.genesis.payload()
+        if chain.seq == 0:
+            return [self._append(record, name, Kind.GENESIS, payload, received)]
+        if chain.came_from:
+            payload += f"previous_topic {chain.came_from.hex()}\n".encode()
+            chain.came_from = b""
+            return [self._append(record, name, Kind.EPOCH, payload, received)]
+        return []
 
     def _judge(  # noqa: PLR0911  # one return a check, in the order that the rules give
         self, record: SourceRecord, value: bytes
@@ -182,7 +190,8 @@ class Model:
         equal = [seq for seq, known in earlier if known == digest]
         if equal:
             return Kind.DUPLICATE, equal[0]
-        seq = self.chains[tenant].seq or 1  # a chain that does not exist yet begins with its genesis
+        chain = self.chains[tenant]  # a genesis or an epoch entry may have to come first
+        seq = chain.seq + (1 if chain.seq == 0 or chain.came_from else 0)
         self.seen[tenant, event_id].append((record.offset, received, digest, seq))
         return (Kind.CONFLICT, earlier[0][0]) if earlier else (kind, 0)
 
@@ -217,9 +226,22 @@ class Model:
                 ref=ref,
             )
         )
-        chain.seq, chain.prev = chain.seq + 1, entry_hash(entry)
-        trace = None if kind is Kind.GENESIS else _traceparent(record)
+        chain.seq, chain.prev, chain.topic_id = chain.seq + 1, entry_hash(entry), self.topic_id
+        trace = None if kind in (Kind.GENESIS, Kind.EPOCH) else _traceparent(record)
         return ExpectedRecord(self.partition, tenant.encode(), payload if carried is None else carried, entry, trace)
+
+
+def next_epoch(models: Iterable[Model], genesis: Genesis, topic_id: bytes) -> list[Model]:
+    """Return what goes on in another source topic, after models that have seen all of the old one."""
+    following = [Model(genesis, topic_id, number) for number in range(genesis.partitions)]
+    for model in models:
+        for name, chain in model.chains.items():
+            is_tenant = not name.startswith("!")
+            number = partition_of(name.encode(), genesis.partitions) if is_tenant else model.partition
+            if chain.seq and number < genesis.partitions:
+                came_from = chain.came_from or chain.topic_id
+                following[number].chains[name] = _Chain(chain.seq, chain.prev, came_from, chain.topic_id)
+    return following
 
 
 def _traceparent(record: SourceRecord) -> bytes | None:

@@ -16,7 +16,7 @@ from sealstream.processors.status import Status
 from sealstream.schemas.chain import Link, verify_chain
 from sealstream.schemas.entry import CARRIED_KINDS, parse
 from sealstream.worker.settings import PREFIX, load_settings
-from support.harness import read_log
+from support.harness import LogRecord, read_log
 from support.publish import RawRecord, event_value, publish_raw
 from support.workers import Pipeline, Worker, wait_for
 
@@ -27,7 +27,7 @@ TENANTS = [f"tenant-{n}" for n in range(10)]
 
 def publish(pipeline: Pipeline, *records: RawRecord, **config: str | int) -> None:
     """Write records to the source just as they are."""
-    publish_raw(pipeline.bootstrap, pipeline.topics.events, records, partitions=PARTITIONS, **config)
+    publish_raw(pipeline.bootstrap, pipeline.topics.events, records, partitions=pipeline.genesis.partitions, **config)
 
 
 def load(pipeline: Pipeline, prefix: str, count: int) -> None:
@@ -36,11 +36,11 @@ def load(pipeline: Pipeline, prefix: str, count: int) -> None:
     publish(pipeline, *(RawRecord(tenant.encode(), event_value(tenant, name)) for tenant, name in named))
 
 
-def verify_chains(pipeline: Pipeline) -> None:
-    """Verify every chain of audit.chained by the verifier's own code."""
+def verify_chains(*epochs: Pipeline) -> None:
+    """Verify every chain of audit.chained, over all epochs of an instance, by the verifier's own code."""
     chains: dict[bytes, list[Link]] = {}
-    for records in read_log(pipeline.connection, pipeline.topics.chained, PARTITIONS):
-        for record in records:
+    for pipeline in epochs:
+        for record in (r for log in _chained_logs(pipeline) for r in log):
             seal = record.header("seal-entry")
             assert seal is not None
             assert record.key is not None
@@ -54,7 +54,11 @@ def verify_chains(pipeline: Pipeline) -> None:
 
 def chained_count(pipeline: Pipeline) -> int:
     """Return how many records audit.chained holds."""
-    return sum(len(log) for log in read_log(pipeline.connection, pipeline.topics.chained, PARTITIONS))
+    return sum(len(log) for log in _chained_logs(pipeline))
+
+
+def _chained_logs(pipeline: Pipeline) -> list[list[LogRecord]]:
+    return read_log(pipeline.connection, pipeline.topics.chained, pipeline.genesis.partitions)
 
 
 def wait_ready(worker: Worker, *, ready: bool = True, timeout_seconds: float = 60.0) -> None:
@@ -70,7 +74,7 @@ def group_of(pipeline: Pipeline) -> str:
 
 def committed(pipeline: Pipeline) -> dict[int, int]:
     """Return the group's committed offsets."""
-    places = [TopicPartition(pipeline.topics.events, n) for n in range(PARTITIONS)]
+    places = [TopicPartition(pipeline.topics.events, n) for n in range(pipeline.genesis.partitions)]
     client = AdminClient({"bootstrap.servers": pipeline.bootstrap})
     group = group_of(pipeline)
     futures = cast(

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupState,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, ConsumerGroupDescription, ListOffsetsResultInfo, OffsetSpec
 
 from sealstream.kafka.admin import TopicAdmin, TopicState
 from sealstream.kafka.client import KAFKA_LOG, KafkaConnection, consumer_config
@@ -16,7 +26,7 @@ from sealstream.processors.assignment import Observed
 from sealstream.processors.failures import classify
 from sealstream.processors.heads import HeadsReader
 from sealstream.processors.reading import REQUEST_SECONDS, LogReader
-from sealstream.schemas.errors import ConfigError
+from sealstream.schemas.errors import ConfigError, EpochNotDrained
 
 AGREE_PAUSE_SECONDS: Final = 0.2
 
@@ -55,6 +65,8 @@ class Survey:
         settings |= {"enable.partition.eof": True, "fetch.wait.max.ms": 20}
         self._consumer = Consumer(settings, logger=KAFKA_LOG)
         self._log = LogReader(self._consumer, patience_seconds=patience_seconds)
+        self._group = group
+        self._client = AdminClient(connection.config(client_id), logger=KAFKA_LOG)
 
     def __enter__(self) -> Self:
         """Return the survey."""
@@ -97,6 +109,70 @@ class Survey:
             if position == committed or time.monotonic() >= deadline:
                 return Surveyed(Observed(number, committed, reader.head, start, end), reader)
             time.sleep(AGREE_PAUSE_SECONDS)
+
+    def heads(self, number: int) -> Surveyed:
+        """Return what audit.heads knows of a partition, where there is no source any more to compare it with.
+
+        Raises:
+            Unreachable: Kafka does not answer.
+        """
+        reader = HeadsReader(number)
+        self._log.assign(self.topics.heads, number)
+        for messages in self._log.to_end():
+            for message in messages:
+                reader.feed(message.key(), message.value())
+        position = 0 if reader.head is None else reader.head.position
+        return Surveyed(Observed(number, None, reader.head, position, position), reader)
+
+    def written_end(self, number: int) -> int:
+        """Return the offset behind all that was written to a source partition, open transactions included.
+
+        Raises:
+            Unreachable: No answer in time.
+        """
+        place = TopicPartition(self.topics.events, number)
+        futures = cast(
+            "dict[TopicPartition, Future[ListOffsetsResultInfo]]",
+            self._client.list_offsets(
+                {place: cast("OffsetSpec", OffsetSpec.latest())},  # its type stub says that it may be None
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=self._patience_seconds,
+            ),
+        )
+        [future] = futures.values()
+        try:
+            return int(future.result().offset)
+        except KafkaException as exception:
+            raise classify(exception.args[0], f"ask for the offsets of {self.topics.events}") from exception
+
+    def require_no_worker(self) -> None:
+        """Make sure that nobody has partitions of the source, and the group is not about to give any.
+
+        Raises:
+            EpochNotDrained: A worker runs.
+            Unreachable: No answer in time.
+        """
+        futures = cast(
+            "dict[str, Future[ConsumerGroupDescription]]",
+            self._client.describe_consumer_groups([self._group], request_timeout=self._patience_seconds),
+        )
+        try:
+            found = futures[self._group].result()
+        except KafkaException as exception:
+            if exception.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return
+            raise classify(exception.args[0], "describe the workers' group") from exception
+        settled = (ConsumerGroupState.STABLE, ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
+        if found.state not in settled:
+            raise EpochNotDrained("workers are joining or leaving", hint="stop the workers of the old epoch")
+        for member in found.members:
+            if any(place.topic == self.topics.events for place in member.assignment.topic_partitions):
+                raise EpochNotDrained(
+                    f"the worker {member.group_instance_id or member.client_id} still has partitions of"
+                    f" {self.topics.events}",
+                    hint="stop the workers of the old epoch; a worker that was killed is given up after its session"
+                    " timeout",
+                )
 
     def committed(self, numbers: Iterable[int]) -> dict[int, int]:
         """Return the group's committed offsets by partition, as far as there are any.

@@ -14,6 +14,7 @@ import typer
 from sealstream.deploy.cli import (
     bench,
     config,
+    epoch,
     gap,
     heads,
     local,
@@ -62,6 +63,7 @@ search.register(app)
 violations.register(app)
 topics.register(app)
 gap.register(app)
+epoch.register(app)
 store.register(app)
 heads.register(app)
 config.register(app)
