@@ -82,7 +82,7 @@ def _chain(records: list[SourceRecord], size: int) -> tuple[list[Chained], Parti
 def test_the_short_way_makes_what_the_rules_make(records: list[SourceRecord], size: int) -> None:
     """Whatever the records, chaining makes the same of them if none of them is taken for an ordinary one."""
     fast, fast_state = _chain(records, size)
-    with patch("sealstream.processors.chaining.ordinary_event_id", lambda _value, _mark: b""):
+    with patch("sealstream.processors.ordinary.ordinary_event_id", lambda _value, _mark: b""):
         plain, plain_state = _chain(records, size)
 
     assert fast == plain

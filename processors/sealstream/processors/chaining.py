@@ -8,31 +8,28 @@ this code equal to a plain model of the rules.
 # ruff: noqa: D102 - the methods of the two protocols are described by their classes
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from sealstream.kafka.partition import partition_of
-from sealstream.kafka.topics import TRACEPARENT_HEADER
-from sealstream.processors.window import Window, namespace
-from sealstream.schemas.codec import ordinary_event_id, ordinary_mark, read_prefix
+from sealstream.processors.ordinary import LOG_APPEND_TIME as LOG_APPEND_TIME  # noqa: PLC0414 - for others, too
+from sealstream.processors.ordinary import ChainOrdinary, End, Run, chain_ordinary, traceparent
+from sealstream.processors.window import Window
+from sealstream.schemas.codec import read_prefix
 from sealstream.schemas.entry import (
     CARRIED_KINDS,
     EVENT_ID_BYTES,
     EVENT_ID_BYTES_MAX,
-    PAYLOAD_PREFIX,
     TENANT_PATTERN,
     VALUE_BYTES_MAX,
     ZERO_HASH,
     Genesis,
     Kind,
     Quarantine,
-    entry_head,
     epoch_payload,
     pack_trusted,
-    packer,
     partition_chain,
     payload_digest,
 )
@@ -41,13 +38,9 @@ from sealstream.schemas.errors import FrameInvalid, SealstreamError
 if TYPE_CHECKING:
     from sealstream.processors.gaps import Gap
 
-LOG_APPEND_TIME: Final = 2
-"""The timestamp type of a record whose time is the broker's, as the Kafka protocol and librdkafka number it."""
-
 MICROSECONDS: Final = 1_000_000
 _EVENT_KINDS: Final = (Kind.EVENT, Kind.IMPORTED, Kind.CONTROL)  # by the index of the enum on the wire
 _CARRIED: Final = tuple(kind in CARRIED_KINDS for kind in Kind)
-_TRACEPARENT_PATTERN: Final = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NONE: Final = b""
 
 
@@ -182,57 +175,50 @@ class Chained:
     kinds: list[int] = field(default_factory=lambda: [0] * len(Kind))
 
 
-def chain(rules: Rules, state: PartitionState, records: Iterable[Record]) -> Chained:
+def chain(
+    rules: Rules, state: PartitionState, records: Iterable[Record], chain_ordinary: ChainOrdinary = chain_ordinary
+) -> Chained:
     """Chain records of one partition and move its state behind them.
 
     Arguments:
         rules: What every entry depends on.
         state: What is known of the partition. If this raises, the state is half moved and must be thrown away.
         records: The records, in the order of their offsets.
+        chain_ordinary: What chains ordinary records, or some of them; it makes no difference to what comes out.
 
     Raises:
         PositionDiffers: A record stands before the position, or before another one that came first.
     """
-    # One pass, a few microseconds a record: what the loop touches is bound to locals. Ordinary records, which are new
-    # and sound in every way that can be told at a glance, are done here; all others by _Others, which knows all rules,
-    # those of ordinary records included. A test holds the two equal.
-    chained, topic_id, partition = Chained(), rules.topic_id, state.partition
-    append, remember = chained.sealed.append, state.window.remember
-    position, received, ordinary = state.position, state.last_received, 0
-    keys, others = _Keys(rules, state), _Others(rules, state, chained)
-    ends = keys.entered
-    for record in records:
-        key, value, offset = record.key(), record.value() or _NONE, record.offset() or 0
-        if offset < position:
-            raise PositionDiffers(f"partition {partition} has offset {offset} behind {position - 1}")
-        position = offset + 1
+    chained, keys = Chained(), _Keys(rules, state)
+    run = Run(
+        list(records), keys.enter, state.window, rules.topic_id, state.partition, state.position, state.last_received,
+        ends=keys.entered, sealed=chained.sealed,
+    )  # fmt: skip
+    others = _Others(rules, state, chained)
+    while True:
+        before = len(run.sealed)
+        chain_ordinary(run)
+        chained.kinds[Kind.EVENT] += len(run.sealed) - before
+        if run.index == len(run.records):
+            break
+        record = run.records[run.index]
+        offset = record.offset() or 0
+        if offset < run.position:
+            raise PositionDiffers(f"partition {run.partition} has offset {offset} behind {run.position - 1}")
         time_type, milliseconds = record.timestamp()
-        received = milliseconds * 1000 if time_type == LOG_APPEND_TIME else 0
-        end = ends.get(key) or keys.enter(key)
-        link, head = end.link, end.head
-        seq, digest = link.seq, sha256(PAYLOAD_PREFIX + value).digest()
-        event_id = ordinary_event_id(value, end.mark) if received and head else _NONE
-        if event_id and remember(end.namespace + event_id, offset, received, seq, digest):
-            size = len(event_id)
-            entry = packer(len(head), size)(
-                head, seq, link.hash, received, topic_id, partition, offset, 0, size, event_id, len(value), digest
-            )
-            link.seq, link.hash = seq + 1, sha256(b"\x00" + entry).digest()
-            append((link.name, value, entry, traceparent(record)))
-            ordinary += 1
-        else:
-            others.chain(record, end, received, digest)
-    chained.kinds[Kind.EVENT] += ordinary
+        run.received = milliseconds * 1000 if time_type == LOG_APPEND_TIME else 0
+        others.chain(record, keys.find(record.key()), run.received)
+        run.position, run.index = offset + 1, run.index + 1
     chained.links = keys.grown()
     for link in chained.links:
         state.heads.put(link)
-    if position > state.position:
-        state.position, state.last_offset, state.last_received = position, position - 1, received
+    if run.position > state.position:
+        state.position, state.last_offset, state.last_received = run.position, run.position - 1, run.received
     return chained
 
 
 class _Others:
-    """Chains one record by all the rules.
+    """Chains one record by all the rules, those of ordinary records included.
 
     Arguments:
         rules: What every entry depends on.
@@ -246,17 +232,16 @@ class _Others:
         self._judge = state.window.judge
         self._chained = chained
 
-    def chain(self, record: Record, end: _End, received: int, digest: bytes) -> None:
+    def chain(self, record: Record, end: End, received: int) -> None:
         """Chain a record.
 
         Arguments:
             record: The record.
             end: The end of its chain.
             received: Its time in microseconds; 0 if that is not the broker's.
-            digest: The digest of its value.
         """
         link, value, offset, chained = end.link, record.value() or _NONE, record.offset() or 0, self._chained
-        reason, event_id, kind, ref = end.reason, _NONE, Kind.QUARANTINED, 0
+        reason, event_id, kind, ref, digest = end.reason, _NONE, Kind.QUARANTINED, 0, payload_digest(value)
         if not reason:
             append_time = record.timestamp()[0] == LOG_APPEND_TIME
             reason, event_id, kind = judge_value(link.name, value, append_time=append_time)
@@ -322,47 +307,6 @@ def judge_key(key: bytes | None, *, partition: int, partitions: int) -> Quaranti
     return None
 
 
-def traceparent(record: Record) -> bytes | None:
-    """Return the value of a record's first ``traceparent`` header if it is valid, as W3C Trace Context has it."""
-    try:
-        headers = record.headers()
-        if headers is None:
-            return None
-    except (SystemError, UnicodeError):
-        # confluent-kafka cannot present headers of which one has a name that is no UTF-8. Headers are no evidence.
-        return None
-    if not isinstance(headers, list):
-        return None
-    for name, value in headers:  # pyright: ignore[reportUnknownVariableType]
-        if name == TRACEPARENT_HEADER:
-            return value if isinstance(value, bytes) and _TRACEPARENT_PATTERN.fullmatch(value) else None
-    return None
-
-
-class _End:
-    """The end of the chain that the records with a key go to, and what all its ordinary entries have in common.
-
-    Arguments:
-        link: The end.
-        reason: Why records with this key are quarantined, or 0.
-    """
-
-    __slots__ = ("head", "link", "mark", "namespace", "reason")
-
-    def __init__(self, link: Link, reason: int) -> None:
-        self.link = link
-        self.reason = reason
-        self.head = self.mark = self.namespace = _NONE
-        if link.seq and not link.previous_topic:
-            self.open()
-
-    def open(self) -> None:
-        """Take ordinary records from now on, if this is a tenant's chain; it has begun."""
-        if not self.reason:
-            name = self.link.name
-            self.head, self.mark, self.namespace = entry_head(Kind.EVENT, name), ordinary_mark(name), namespace(name)
-
-
 class _Keys:
     """The keys of one batch: each is judged once, and its chain's end unpacked once.
 
@@ -375,21 +319,25 @@ class _Keys:
         self._partitions = rules.genesis.partitions
         self._state = state
         self._apart: Link | None = None
-        self.entered: dict[bytes | None, _End] = {}
+        self.entered: dict[bytes | None, End] = {}
 
-    def enter(self, key: bytes | None) -> _End:
+    def find(self, key: bytes | None) -> End:
         """Return the end of the chain that records with this key go to."""
+        return self.entered.get(key) or self.enter(key)
+
+    def enter(self, key: bytes | None) -> End:
+        """Find the end of the chain that records with this key go to, for the first time in this batch."""
         heads, partition = self._state.heads, self._state.partition
         # A tenant that has a chain here was judged before. The chain !partition-<n> is no tenant, whatever a key says.
         known = heads.get(key) if key and key[0] != ord("!") else None
         reason = judge_key(key, partition=partition, partitions=self._partitions) if known is None else None
         if reason is None:
-            end = _End(known or Link(key or _NONE), 0)
+            end = End(known or Link(key or _NONE), 0)
         else:
             if self._apart is None:
                 name = partition_chain(partition).encode()
                 self._apart = heads.get(name) or Link(name)
-            end = _End(self._apart, int(reason))
+            end = End(self._apart, int(reason))
         self.entered[key] = end
         return end
 
