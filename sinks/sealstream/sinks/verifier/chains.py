@@ -7,12 +7,12 @@ of what an object with its fields takes, and out of the garbage collector's sigh
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from sealstream.sinks.verifier.records import Chain
 
-_HEAD: Final = struct.Struct(">Q32s")  # seq, prev
+_HEAD: Final = struct.Struct(">Q32s")  # seq, prev; a previous topic, if there is one, stands behind them
 
 
 class Chains:
@@ -29,7 +29,7 @@ class Chains:
             packed = self._resting.get(name)
             if packed is None:
                 return None
-            chain = self._awake[name] = Chain(name, *_HEAD.unpack(packed))
+            chain = self._awake[name] = Chain(name, *_HEAD.unpack_from(packed), previous_topic=packed[_HEAD.size :])
         return chain
 
     def put(self, chain: Chain) -> None:
@@ -37,22 +37,29 @@ class Chains:
         self._awake[chain.name] = chain
 
     def rest(self, keep: Collection[bytes] = ()) -> None:
-        """Pack what is sound; chains that were got before must not be changed any more.
+        """Pack what is faultless; chains that were got before must not be changed any more.
 
         Arguments:
             keep: Names of chains that somebody still holds and will change.
         """
         kept: dict[bytes, Chain] = {}
         for name, chain in self._awake.items():
-            if chain.is_sound and chain.seq and name not in keep:
-                self._resting[name] = _HEAD.pack(chain.seq, chain.prev)
+            if chain.is_faultless and chain.seq and name not in keep:
+                self._resting[name] = _HEAD.pack(chain.seq, chain.prev) + chain.previous_topic
             else:
                 kept[name] = chain
         self._awake = kept
 
     def unsound(self) -> list[Chain]:
         """Return the chains of which more is known than where they go on, such as those with open violations."""
-        return [chain for chain in self._awake.values() if not chain.is_sound]
+        return [chain for chain in self._awake.values() if not chain.is_faultless]
+
+    def all(self) -> Iterator[Chain]:
+        """Return all chains, to be read."""
+        for name in self._resting.keys() | self._awake.keys():
+            packed = self._resting.get(name, b"")
+            awake = self._awake.get(name)
+            yield awake or Chain(name, *_HEAD.unpack_from(packed), previous_topic=packed[_HEAD.size :])
 
     @property
     def begun(self) -> bool:

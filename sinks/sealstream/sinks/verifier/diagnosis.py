@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from sealstream.schemas.entry import Entry, Genesis, Kind, parse
+from sealstream.schemas.entry import Entry, Genesis, Kind, parse, parse_epoch_payload
 from sealstream.schemas.errors import EntryInvalid
 from sealstream.schemas.violation import ViolationType
 from sealstream.sinks.verifier.records import ChainedRecord, Demand
@@ -81,8 +81,9 @@ def instead(  # noqa: PLR0911  # one return a kind of wrong
     if claim.tenant != tenant or record.key != demand.chain.name:
         message = "an entry of another chain stands in the place of this one"
         return finding(ViolationType.FOREIGN, demand.seq, message, expected, found)
-    if demand.genesis and _other_instance(record, demand):
-        return finding(ViolationType.FOREIGN, 0, "the genesis is another instance's", expected, found)
+    if demand.leads and _other_instance(record, demand):
+        message = f"the {demand.kind.name.lower()} is another instance's"
+        return finding(ViolationType.FOREIGN, demand.seq, message, expected, found)
     if _PLACE.issuperset(differ) and "prev" in differ and claim.seq > wanted.seq:
         message = f"seq {wanted.seq} to {claim.seq - 1} are missing: the entry of this source record has {claim.seq}"
         return finding(ViolationType.GAP, wanted.seq, message, expected, found)
@@ -151,10 +152,14 @@ def _carried_wrong(record: ChainedRecord, demand: Demand) -> Finding:
 
 def _other_instance(record: ChainedRecord, demand: Demand) -> bool:
     try:
-        found = Genesis.parse(record.value or b"")
+        found, wanted = (_pinned(value, epoch=demand.seq > 0) for value in (record.value or b"", demand.value))
     except EntryInvalid:
         return False
-    return found.instance != Genesis.parse(demand.value).instance
+    return found.instance != wanted.instance
+
+
+def _pinned(value: bytes, *, epoch: bool) -> Genesis:
+    return parse_epoch_payload(value)[0] if epoch else Genesis.parse(value)
 
 
 def _text(value: object) -> str:

@@ -45,9 +45,9 @@ def declared(record: ChainedRecord, *, topic_id: bytes, partition: int) -> Decla
 
 
 def begins_for(record: ChainedRecord, *, topic_id: bytes, partition: int) -> int | None:
-    """Return the source offset for which a record begins the partition's own chain, if that is what it does."""
+    """Return the source offset for which a record opens the partition's own chain, if that is what it does."""
     claim = claim_of(record)
-    if claim is None or claim.kind is not Kind.GENESIS or not _is_here(claim, topic_id, partition):
+    if claim is None or claim.kind not in (Kind.GENESIS, Kind.EPOCH) or not _is_here(claim, topic_id, partition):
         return None
     return claim.offset if claim.tenant == partition_chain(partition) else None
 

@@ -42,6 +42,7 @@ from sealstream.sinks.verifier.records import (
 )
 from sealstream.sinks.verifier.rules import Rules, Verdict
 
+_LEADING: Final = (Kind.GENESIS, Kind.EPOCH)
 DELAYED_ENTRIES_MAX: Final = 1_000
 """How many entries that stand behind their place are waited for; they are found by their hash."""
 
@@ -144,8 +145,15 @@ class PartitionVerifier:
             self._demands.extend(self._demands_of(chain, verdict, chain.head))
         return self._demands[0]
 
-    def _demands_of(self, chain: Chain, verdict: Verdict, head: Head) -> list[Demand]:
-        """Return the records that must stand for a source record if its chain goes on at a head."""
+    def _demands_of(self, chain: Chain, verdict: Verdict, head: Head, *, leads: bool = True) -> list[Demand]:
+        """Return the records that must stand for a source record if its chain goes on at a head.
+
+        Arguments:
+            chain: The chain.
+            verdict: What the rules say of the record.
+            head: Where the chain goes on.
+            leads: Whether a chain that is new in this source topic is to begin with this record.
+        """
         demands: list[Demand] = []
         seq, prev = head
         if seq == 0:
@@ -153,6 +161,11 @@ class PartitionVerifier:
             prev = entry_hash(entry)
             demands.append(Demand(chain, verdict, True, 0, ZERO_HASH, entry, prev, self.rules.genesis_value))
             seq = 1
+        elif chain.previous_topic and leads:
+            entry = self.rules.epoch_entry(verdict, seq, prev, chain.previous_topic)
+            value, digest = self.rules.epoch_value(chain.previous_topic), entry_hash(entry)
+            demands.append(Demand(chain, verdict, True, seq, prev, entry, digest, value))
+            seq, prev = seq + 1, digest
         entry = self.rules.entry(verdict, seq, prev)
         demands.append(Demand(chain, verdict, False, seq, prev, entry, entry_hash(entry), verdict.value))
         return demands
@@ -174,7 +187,8 @@ class PartitionVerifier:
         self._demands.popleft()
         demand.chain.head = Head(demand.seq + 1, demand.digest)
         outcome.touched[demand.chain.name] = demand.chain
-        if demand.genesis:
+        if demand.leads:
+            demand.chain.previous_topic = b""
             return
         if demand.verdict.kind is Kind.GAP:
             self.source_position = parse_gap_payload(demand.value)[1] + 1
@@ -256,8 +270,9 @@ class PartitionVerifier:
         self._demands.extend(self._demands_of(chain_of_gap, gap, chain_of_gap.head))
         if behind is not None:
             chain, last = self._chain_of(behind), self._demands[-1]
-            head = Head(last.seq + 1, last.digest) if chain is last.chain else chain.head
-            self._demands.extend(self._demands_of(chain, behind, head))
+            goes_on = chain is last.chain
+            head = Head(last.seq + 1, last.digest) if goes_on else chain.head
+            self._demands.extend(self._demands_of(chain, behind, head, leads=not goes_on))
 
     def _chain_of(self, verdict: Verdict) -> Chain:
         chain = self.chains.get(verdict.chain)
@@ -291,8 +306,8 @@ class PartitionVerifier:
         """
         at = demand.verdict.offset
         if claim is not None and claim.offset == at and self.rules.is_here(claim):
-            is_entry = claim.kind is not Kind.GENESIS
-            return demand.genesis and is_entry and claim.tenant.encode() == demand.chain.name
+            is_entry = claim.kind not in _LEADING
+            return demand.leads and is_entry and claim.tenant.encode() == demand.chain.name
         if claim is not None and claim.offset > at and self._is_credible(claim):
             return True
         # Its offset may be what was forged, or its whole entry: then its payload tells what it stands for.
@@ -326,7 +341,9 @@ class PartitionVerifier:
             )
         else:
             if not chain.missing:  # a run of missing records is one violation, named by its first
-                what = "the genesis is missing" if demand.genesis else "the source record is not chained"
+                what = (
+                    f"the {demand.kind.name.lower()} is missing" if demand.leads else "the source record is not chained"
+                )
                 self.report(Finding(ViolationType.GAP, chain.name.decode(), demand.seq, place, what), chain, outcome)
             chain.missing = True
         self._pass(demand, outcome)
@@ -335,7 +352,7 @@ class PartitionVerifier:
 
     def _instead(self, record: ChainedRecord, claim: Entry | None, demand: Demand, outcome: Outcome) -> None:
         """Another record stands in the place of the demanded one."""
-        if demand.genesis and claim is not None and not self.chains.begun:
+        if demand.leads and claim is not None and not self.chains.begun:
             self._compare_first_genesis(record, claim)
         self.report(instead(record, claim, demand), demand.chain, outcome)
         self._pass(demand, outcome)
@@ -428,7 +445,7 @@ def _stands_for(record: ChainedRecord, claim: Entry | None, demand: Demand) -> b
     """Return whether a record claims the demanded one's place: by its source record, by its seq, or by its key."""
     if claim is None:
         return record.key == demand.chain.name
-    if demand.genesis != (claim.kind is Kind.GENESIS):
+    if demand.leads != (claim.kind in _LEADING):
         return False
     wanted = (demand.chain.name, demand.seq)
     return claim.offset == demand.verdict.offset or (claim.tenant.encode(), claim.seq) == wanted

@@ -104,6 +104,7 @@ class Chain:
         missing: Whether the record before its next one was found not to be chained, and reported.
         open: Ids of the violations that stop its verified feed.
         unreported: Number of violations found beyond :data:`OPEN_VIOLATIONS_MAX`.
+        previous_topic: UUID of the source topic that it comes from, as long as nothing of it stands in this one.
     """
 
     name: bytes
@@ -113,6 +114,7 @@ class Chain:
     missing: bool = False
     open: list[str] = field(default_factory=list[str])
     unreported: int = 0
+    previous_topic: bytes = b""
 
     @property
     def head(self) -> Head:
@@ -130,7 +132,12 @@ class Chain:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing more is known of it than where it goes on."""
+        """Whether nothing more is known of it than where it goes on, in this source topic."""
+        return self.is_faultless and not self.previous_topic
+
+    @property
+    def is_faultless(self) -> bool:
+        """Whether nothing at fault is known of it."""
         return not (self.open or self.unreported or self.missing or self.other)
 
 
@@ -140,7 +147,7 @@ class Demand(NamedTuple):
     Arguments:
         chain: Its chain.
         verdict: What the rules say of the source record.
-        genesis: Whether it is the genesis before that record's own entry.
+        leads: Whether it is the genesis or epoch before that record's own entry.
         seq: Its seq.
         prev: The hash of the entry before it.
         entry: Its entry's bytes.
@@ -150,7 +157,7 @@ class Demand(NamedTuple):
 
     chain: Chain
     verdict: Verdict
-    genesis: bool
+    leads: bool
     seq: int
     prev: bytes
     entry: bytes
@@ -160,7 +167,9 @@ class Demand(NamedTuple):
     @property
     def kind(self) -> Kind:
         """The entry's kind."""
-        return Kind.GENESIS if self.genesis else self.verdict.kind
+        if self.leads:
+            return Kind.EPOCH if self.seq else Kind.GENESIS
+        return self.verdict.kind
 
     def met_by(self, record: ChainedRecord) -> bool:
         """Return whether a record is the one demanded, byte for byte."""

@@ -161,6 +161,29 @@ class Rules:
             self._genesis_digest,
         )
 
+    def epoch_value(self, previous_topic: bytes) -> bytes:
+        """Return the payload of the epoch entry of a chain that comes from another source topic."""
+        return self.genesis_value + b"previous_topic " + previous_topic.hex().encode() + b"\n"
+
+    def epoch_entry(self, first: Verdict, seq: int, prev: bytes, previous_topic: bytes) -> bytes:
+        """Return the epoch entry that must stand right before a chain's first entry from this source topic."""
+        value = self.epoch_value(previous_topic)
+        return pack_trusted(
+            Kind.EPOCH,
+            0,
+            first.chain,
+            seq,
+            prev,
+            first.received,
+            self.topic_id,
+            self.partition,
+            first.offset,
+            0,
+            b"",
+            len(value),
+            payload_digest(value),
+        )
+
     def is_here(self, entry: Entry) -> bool:
         """Return whether an entry says that its source record is of this topic and partition."""
         return (entry.topic_id, entry.partition) == (self.topic_id, self.partition)

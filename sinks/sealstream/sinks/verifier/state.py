@@ -4,7 +4,8 @@ It is written in the transaction that carries what was verified, so the two cann
 JSON, in the partition of the source partition that they speak of, all of one transaction's chains first:
 
 - key ``<n>/<chain>``: ``seq`` and ``prev`` of the chain's next entry, ``other`` (the same, where the log may go on
-  otherwise behind something at fault), ``missing``, ``open`` (ids of its open violations), ``unreported``.
+  otherwise behind something at fault), ``missing``, ``open`` (ids of its open violations), ``unreported``;
+  ``previous_topic`` (UUID) of one that was carried over from another epoch and has no entry in this one.
 - key ``<n>``: ``version``, ``chained`` and ``source`` (the offsets to go on from), ``verified`` (the source offset
   behind the last verified record), the UUIDs of both topics, the ``genesis`` payload, ``delayed`` (hashes of entries
   behind their place), ``stopped`` (ids of violations that stop the whole partition).
@@ -97,16 +98,17 @@ def pack_chain(chain: Chain) -> bytes:
     if chain.is_sound:  # as nearly all are: ten times as fast, and a test holds it equal
         return _SOUND % (chain.seq, chain.prev.hex().encode())
     other = None if chain.other is None else [chain.other.seq, chain.other.prev.hex()]
-    return _json(
-        {
-            "seq": chain.seq,
-            "prev": chain.prev.hex(),
-            "other": other,
-            "missing": chain.missing,
-            "open": chain.open,
-            "unreported": chain.unreported,
-        }
-    )
+    fields: dict[str, object] = {
+        "seq": chain.seq,
+        "prev": chain.prev.hex(),
+        "other": other,
+        "missing": chain.missing,
+        "open": chain.open,
+        "unreported": chain.unreported,
+    }
+    if chain.previous_topic:
+        fields["previous_topic"] = chain.previous_topic.hex()
+    return _json(fields)
 
 
 def parse_chain(name: bytes, value: bytes) -> Chain:
@@ -130,6 +132,7 @@ def parse_chain(name: bytes, value: bytes) -> Chain:
         missing=fields.get("missing") is True,
         open=_texts(fields, "open", _VIOLATION_ID)[:OPEN_VIOLATIONS_MAX],
         unreported=_number(fields, "unreported"),
+        previous_topic=bytes.fromhex(_text(fields, "previous_topic", _UUID)) if "previous_topic" in fields else b"",
     )
 
 
