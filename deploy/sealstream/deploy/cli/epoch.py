@@ -118,9 +118,11 @@ def follow(
 def _settings(from_kafka: str, *, as_json: bool, yes: bool) -> tuple[Settings, KafkaConnection]:
     if as_json and not yes:
         raise ConfigError("--json does not ask", hint="give --yes as well")
+    from sealstream.worker import logs
     from sealstream.worker.settings import load_settings
 
     settings = load_settings()
+    logs.configure("epoch", level="warning")
     connection = settings.connection()
     return settings, replace(connection, bootstrap=from_kafka) if from_kafka else connection
 

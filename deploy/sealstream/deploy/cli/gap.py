@@ -59,9 +59,11 @@ def accept(
         raise ConfigError("--json does not ask", hint="give --yes as well")
     from sealstream.processors.accepting import prepare, record
     from sealstream.schemas.entry import GapReason
+    from sealstream.worker import logs
     from sealstream.worker.settings import load_settings
 
     settings = load_settings()
+    logs.configure("gap", level="warning")
     acceptance = prepare(
         settings, partition=partition, first=first, last=last, reason=GapReason[reason.name], by=by, why=why
     )

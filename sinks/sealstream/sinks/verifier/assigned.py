@@ -9,7 +9,7 @@ from functools import partial
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from sealstream.schemas.errors import Unreachable
+from sealstream.schemas.errors import EpochNotStarted, Unreachable
 from sealstream.sinks.verifier.gaps import declared_from
 from sealstream.sinks.verifier.loading import Loader
 from sealstream.sinks.verifier.output import Change
@@ -116,6 +116,11 @@ class Restorer:
         """Return where to go on with a partition; ``None`` if a violation stops it as a whole."""
         if position is not None and position.stopped:
             return None
+        if position is None and self._topics.epoch > 1:
+            raise EpochNotStarted(
+                f"partition {number}: nothing verified was carried over to epoch {self._topics.epoch}",
+                hint="sealstream epoch follow",
+            )
         deadline = time.monotonic() + self._patience_seconds
         while True:
             chained, source = (self._log(topic, number) for topic in (self._topics.chained, self._topics.events))
