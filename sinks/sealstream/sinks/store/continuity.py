@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sealstream.schemas.entry import ZERO_HASH
+from sealstream.schemas.entry import ZERO_HASH, Kind
+from sealstream.schemas.errors import Unreachable
 from sealstream.schemas.violation import Violation, ViolationType
 from sealstream.sinks.store.records import ChainedRecord
 
@@ -50,9 +51,60 @@ def follow(heads: Mapping[str, Head], records: Iterable[ChainedRecord]) -> tuple
     return moved, unbroken
 
 
+class Run(NamedTuple):
+    """What a batch adds to a chain, if it adds it without a break.
+
+    Arguments:
+        seq: The place of the first entry.
+        prev: The hash that it goes on from.
+        head: The last entry.
+    """
+
+    seq: int
+    prev: bytes
+    head: Head
+
+
+def extend(runs: dict[str, Run], records: Iterable[ChainedRecord]) -> bool:
+    """Take records into the runs of their chains, and return whether each goes on where the one before it ended.
+
+    What :func:`follow` finds, but without the heads, so that it can be found before a transaction begins.
+    """
+    unbroken = True
+    for record in records:
+        _, _, tenant, seq, prev, _, digest, _ = record
+        run = runs.get(tenant)
+        if run is None:
+            runs[tenant] = Run(seq, prev, Head(seq, digest))
+            continue
+        first, before, head = run
+        if seq != head[0] + 1 or prev != head[1]:
+            unbroken = False
+        runs[tenant] = Run(first, before, Head(seq, digest))
+    return unbroken
+
+
+def goes_on(heads: Mapping[str, Head], runs: Mapping[str, Run]) -> bool:
+    """Return whether every run goes on where its chain ended."""
+    for tenant, run in runs.items():
+        head = heads.get(tenant, NO_HEAD)
+        if run.seq != head.seq + 1 or run.prev != head.hash:
+            return False
+    return True
+
+
 def discontinuity(head: Head, record: ChainedRecord, *, instance: str) -> Violation | None:
-    """Return what is wrong with a record as the next one of its chain; ``None`` if nothing is."""
+    """Return what is wrong with a record as the next one of its chain; ``None`` if nothing is.
+
+    Raises:
+        Unreachable: The chain goes on from another epoch, and the store does not have all of it yet.
+    """
     entry, expected = record.entry, head.seq + 1
+    if entry.kind is Kind.EPOCH and entry.seq > expected:  # the two epochs' sinks do not wait for each other otherwise
+        raise Unreachable(
+            f"the store has chain {entry.tenant} up to entry {head.seq}, and this epoch goes on with entry {entry.seq}",
+            hint="let a sink of the epoch before store all of it",
+        )
     if entry.seq > expected:
         last = entry.seq - 1
         kind, seq = ViolationType.GAP, expected

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER
-from sealstream.schemas.entry import CARRIED_KINDS, Entry, Genesis, Kind, entry_hash, parse, payload_digest
+from sealstream.schemas.entry import (
+    CARRIED_KINDS,
+    Entry,
+    Genesis,
+    Kind,
+    entry_hash,
+    parse,
+    parse_epoch_payload,
+    payload_digest,
+)
 from sealstream.schemas.errors import EntryInvalid, InstanceDiffers, SealInvalid
 
 _HINT: Final = "only the processor may write this topic: find out who else did; nothing of the record was stored"
@@ -77,8 +86,8 @@ def read_record(
     if entry.partition != partition:
         raise SealInvalid(f"{where}: the seal is that of partition {entry.partition}", hint=_HINT)
     payload = _payload(where, entry, value)
-    if entry.kind is Kind.GENESIS and payload is not None:
-        _check_genesis(where, payload, instance)
+    if entry.kind in (Kind.GENESIS, Kind.EPOCH) and payload is not None:
+        _check_genesis(where, payload, instance, epoch=entry.kind is Kind.EPOCH)
     return chained_record(offset, entry, seals[0], payload)
 
 
@@ -99,9 +108,9 @@ def _payload(where: str, entry: Entry, value: bytes | None) -> bytes | None:
     return value
 
 
-def _check_genesis(where: str, payload: bytes, instance: str) -> None:
+def _check_genesis(where: str, payload: bytes, instance: str, *, epoch: bool) -> None:
     try:
-        genesis = Genesis.parse(payload)
+        genesis = parse_epoch_payload(payload)[0] if epoch else Genesis.parse(payload)
     except EntryInvalid as error:
         raise SealInvalid(f"{where}: {error.message}", hint=_HINT) from error
     if genesis.instance != instance:
