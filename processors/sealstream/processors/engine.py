@@ -19,8 +19,9 @@ from sealstream.processors.batch import Batch
 from sealstream.processors.chaining import PartitionState, PositionDiffers
 from sealstream.processors.clients import Clients, Identity
 from sealstream.processors.cycle import Cycle, Outcome
-from sealstream.processors.failures import classify, is_fenced
+from sealstream.processors.failures import classify, is_fenced, is_replaced
 from sealstream.processors.instance import Instance
+from sealstream.processors.ordinary import chain_ordinary, fastest
 from sealstream.processors.points import Point
 from sealstream.processors.reading import REQUEST_SECONDS
 from sealstream.processors.restore import Restorer
@@ -36,6 +37,9 @@ BACKOFF_SECONDS_MIN: Final = 0.2
 BACKOFF_SECONDS_MAX: Final = 5.0
 STOP_GRACE_SECONDS: Final = 4.0
 """How long a transaction may go on trying after the worker was told to stop."""
+
+START_SECONDS_MAX: Final = 60.0
+"""A producer that has not started by then hangs, as librdkafka may after its coordinator was away."""
 
 Work: TypeAlias = Generator[str, None, None]
 
@@ -81,7 +85,10 @@ class Engine:
             bytes_max=settings.batch_bytes_max,
             age_seconds=settings.batch_age_seconds,
         )
+        self._chain_ordinary = fastest(native=settings.native)
         self._producer: Producer | None = None
+        self._starting: Producer | None = None  # one whose start has not come to its end
+        self._starting_since = 0.0
         self._reader: Consumer | None = None
         self._cycle: Cycle | None = None
         self._states: dict[int, PartitionState] = {}
@@ -198,14 +205,21 @@ class Engine:
         """Make a producer if there is none; its start ends what its predecessor left open, one way or the other."""
         if self._producer is not None:
             return
-        producer = self._clients.producer()
+        # A start that takes long is gone on with. If it were given up for a new producer's, it might reach the
+        # coordinator behind that one's, and put it out as a namesake would.
+        now = time.monotonic()
+        if self._starting is None or now - self._starting_since >= START_SECONDS_MAX:
+            self._starting, self._starting_since = self._clients.producer(), now
+        producer = self._starting
         yield "the transaction coordinator"
         try:
             transactional_call("init", lambda: producer.init_transactions(REQUEST_SECONDS), timeout_seconds=0)
         except TransactionError as error:
+            if not error.error.retriable():
+                self._starting = None
             meaning = classify(error.error, "begin producing")
             raise meaning from error
-        self._producer = producer
+        self._producer, self._starting = producer, None
 
     def _restore(self) -> Work:
         """Restore the owned partitions, and read them from where their heads end."""
@@ -235,11 +249,13 @@ class Engine:
             timeout_seconds=self._settings.transaction_timeout_seconds,
             stopping=self._must_stop_now,
             failpoints=self._failpoints,
+            chain_ordinary=self._chain_ordinary,
         )
         self._kept, self._states = {}, states
         self._source.read_from(self._positions())
         self._status.on_states(states)
-        logger().info("chaining", positions=self._positions(), topic=self._topics.events)
+        code = "python" if self._chain_ordinary is chain_ordinary else "native"
+        logger().info("chaining", positions=self._positions(), topic=self._topics.events, code=code)
 
     def _committed(self, partition: int) -> int | None:
         offset = self._source.committed(partition)
@@ -261,8 +277,12 @@ class Engine:
         self._failed = {}
         self._work = self._restore()
 
-    def _on_revoked(self) -> None:
+    def _on_revoked(self, *, lost: bool) -> None:
         self._during_revocation()
+        if lost:
+            # The group thought this worker dead, and librdkafka joins again by itself. Another worker of its name may
+            # have come meanwhile, with a producer that has put ours out; see _join_again.
+            self._producer = None
         # No transaction is open within a poll, so each state is that of its last commit, and may serve again.
         self._kept, self._states = self._states, {}
         self._status.on_owned(())
@@ -285,6 +305,9 @@ class Engine:
             # The outcome is unknown, or the coordinator gave the transaction up for its age. A new producer's start
             # settles it, just as a new process' would, and the committed offset then tells what became of it.
             self._producer = None
+        elif is_replaced(error.error):
+            self._join_again(Replaced(error.message))
+            return
         elif not passing:
             # The second batch is seldom just the first one: more records have come, maybe of other partitions.
             if self._failed.items() & batch.starts.items():
