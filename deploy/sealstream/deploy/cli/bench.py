@@ -93,6 +93,7 @@ def sink(
     partitions: _Partitions = 4,
     runs: _Runs = 3,
     warmup: _Warmup = None,
+    without: _Without = None,
     as_json: JsonOption = False,
 ) -> None:
     """The sink against a raw binary COPY of equal bytes into a table without an index."""
@@ -104,6 +105,7 @@ def sink(
         partitions=partitions,
         runs=runs,
         warmup=warmup,
+        without=frozenset(without or ()),
     )
 
 
