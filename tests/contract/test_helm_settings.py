@@ -14,6 +14,7 @@ DATABASE_URL = "postgresql://writer:secret@store.example.org/audit"
 # Settings that a release leaves to their defaults, each for a reason.
 LEFT_OUT = {
     "worker_id": "the host name of a StatefulSet's pod is what identifies it",
+    "native": "the image has no native module",
 }
 
 

@@ -23,6 +23,7 @@ from sealstream.processors.chaining import Chained, Link, PartitionState, Positi
 from sealstream.processors.deadletter import Headers, headers_of, key_of, value_of
 from sealstream.processors.gaps import chain_gap
 from sealstream.processors.heads import PartitionHead, chain_key, pack_link, partition_key
+from sealstream.processors.ordinary import ChainOrdinary, chain_ordinary
 from sealstream.processors.points import Point
 from sealstream.processors.window import WindowIncomplete
 from sealstream.schemas.entry import Kind
@@ -86,6 +87,7 @@ class Cycle:
         timeout_seconds: The transaction's timeout.
         stopping: Whether the worker must stop now, finished or not.
         failpoints: Where a test makes it fail.
+        chain_ordinary: What chains ordinary records.
 
     ``opened_at`` is when the last transaction was begun (monotonic seconds).
     """
@@ -100,6 +102,7 @@ class Cycle:
         timeout_seconds: float,
         stopping: Callable[[], bool],
         failpoints: Failpoints = OFF,
+        chain_ordinary: ChainOrdinary = chain_ordinary,
     ) -> None:
         self._producer = producer
         self._consumer = consumer
@@ -108,6 +111,7 @@ class Cycle:
         self._timeout_seconds = timeout_seconds
         self._stopping = stopping
         self._pin = pin(rules)
+        self._chain_ordinary = chain_ordinary
         self._commit = failpoints.during(Point.DURING_COMMIT, partial(producer.commit_transaction, CALL_SECONDS))
         self._before_produce = failpoints.at(Point.BEFORE_PRODUCE)
         self._after_produce = failpoints.at(Point.AFTER_PRODUCE)
@@ -170,7 +174,7 @@ class Cycle:
             self._produce_entries(state.partition, chain_gap(self._rules, state, state.gap), grown)
             return grown
         for start in range(0, len(records), SLICE_RECORDS):
-            chained = chain(self._rules, state, records[start : start + SLICE_RECORDS])
+            chained = chain(self._rules, state, records[start : start + SLICE_RECORDS], self._chain_ordinary)
             self._produce_entries(state.partition, chained, grown)
         # What lies between the last record and the end of what was read are no records: aborted ones and markers.
         state.position = max(state.position, batch.ends.get(state.partition, 0))

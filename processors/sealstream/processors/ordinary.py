@@ -7,7 +7,7 @@ theirs, and leaves every other record to :mod:`~sealstream.processors.chaining`.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from sealstream.kafka.topics import TRACEPARENT_HEADER
 from sealstream.processors.window import Window, namespace
 from sealstream.schemas.codec import ordinary_event_id, ordinary_mark
 from sealstream.schemas.entry import PAYLOAD_PREFIX, Kind, entry_head, packer
+from sealstream.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from sealstream.processors.chaining import Link, Record, Sealed
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 LOG_APPEND_TIME: Final = 2
 """The timestamp type of a record whose time is the broker's, as the Kafka protocol and librdkafka number it."""
 
-NATIVE_MODULE: Final = "sealstream.native.ordinary"
+NATIVE_PACKAGE: Final = "sealstream.native"
 _TRACEPARENT_PATTERN: Final = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NONE: Final = b""
 
@@ -123,17 +124,24 @@ def chain_ordinary(run: Run) -> None:
     run.position, run.received, run.index = position, received, index
 
 
-def native() -> ChainOrdinary | None:
-    """Return the same in C, where ``sealstream-native`` is installed.
+def fastest(*, native: bool) -> ChainOrdinary:
+    """Return what chains ordinary records in this process.
+
+    Arguments:
+        native: Whether ``sealstream-native`` may do it, where it is installed.
 
     Raises:
-        ImportError: It is installed and cannot be loaded, as after a change of the Python version.
+        ConfigError: It is installed for another Python, or cannot be loaded.
     """
+    if not native or importlib.util.find_spec(NATIVE_PACKAGE) is None:
+        return chain_ordinary
     try:
-        module = importlib.import_module(NATIVE_MODULE)
-    except ModuleNotFoundError:
-        return None
-    return cast("ChainOrdinary", module.chain_ordinary)
+        return cast("ChainOrdinary", importlib.import_module(f"{NATIVE_PACKAGE}.ordinary").chain_ordinary)
+    except ImportError as error:
+        raise ConfigError(
+            f"sealstream-native cannot be loaded: {error}",
+            hint="install it again for this Python, or set SEALSTREAM_NATIVE=false",
+        ) from error
 
 
 def traceparent(record: Record) -> bytes | None:

@@ -141,6 +141,21 @@ class Window:
             return None
         return self._judge_namesake(name, known, _Record(offset, received, seq, digest))
 
+    @property
+    def current(self) -> dict[bytes, bytes | _Namesakes]:
+        """The newer generation by names, for who does the work of :meth:`remember` in another language."""
+        return self._current
+
+    @property
+    def previous(self) -> dict[bytes, bytes | _Namesakes]:
+        """The older generation, likewise."""
+        return self._previous
+
+    @property
+    def turn(self) -> int:
+        """The offset from which on the generations change, and :meth:`judge` must be asked."""
+        return self._turn
+
     def remember(self, name: bytes, offset: int, received: int, seq: int, digest: bytes) -> bool:
         """Remember a record whose id is new, or do nothing and return ``False``: then it must be judged.
 

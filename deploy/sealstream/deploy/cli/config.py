@@ -14,7 +14,7 @@ from sealstream.deploy.cli.output import JsonOption, print_json, print_line, pri
 
 _PANEL = "Set up"
 _group = typer.Typer(help="The settings that commands and workers see.", no_args_is_help=True)
-_LIBRARIES = ("confluent-kafka", "faust-streaming", "psycopg", "fastavro")
+_LIBRARIES = ("sealstream-native", "confluent-kafka", "faust-streaming", "psycopg", "fastavro")
 
 
 def register(app: typer.Typer) -> None:
