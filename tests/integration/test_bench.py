@@ -73,3 +73,12 @@ def test_end_to_end_holds_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["ours"]["events_per_second"]["median"] > 0
     assert {"processor_lag_seconds_max", "sink_lag_seconds_max", "verifier_lag_seconds_max"} <= set(found["ours"])
     assert {"processor_cores", "sink_cores", "verifier_cores", "publisher_cores"} <= set(found["ours"])
+
+
+def test_verify_measures_publishing_and_checking(capsys: pytest.CaptureFixture[str]) -> None:
+    """The verifier's feed is what the bare loop copies, and both of its rates are in the result."""
+    found = bench(capsys, "verify", "--events", "500", "--tenants", "5", "--runs", "1")
+
+    assert set(found["ours"]["entries_per_second"]) == SPREAD
+    assert found["ours"]["checked_entries_per_cpu_second"]["median"] > 0
+    assert set(found["ratios"]) == {"bare_loop", "bare_loop_per_cpu_second"}
