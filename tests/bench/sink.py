@@ -140,12 +140,14 @@ def _store(pipeline: Pipeline, servers: Servers, url: str, entries: int, options
                     "SELECT coalesce(sum(next_offset), 0)::bigint FROM sealstream.search_positions",
                 )
                 time.sleep(_POLL_SECONDS)
+        in_transactions = _metric(worker, "sealstream_sink_transaction_seconds_sum")
     begin, end = stored.reached(options.warmup_events), stored.reached(entries)
     first = stored.at(begin)
     counted, taken = entries - first, cpu.between(begin, end)
     measured = {
         _RATE: counted / (end - begin),
         "sink_cpu_microseconds_per_entry": taken["sink"] / counted * _MICROSECONDS,
+        "share_of_time_in_transactions": in_transactions / (end - stored.reached(1)),
         "searchable_per_second": options.events / (searched.reached(options.events) - stored.reached(1)),
         "searched_when_all_was_stored": searched.at(end) / options.events,
     }
@@ -153,6 +155,11 @@ def _store(pipeline: Pipeline, servers: Servers, url: str, entries: int, options
         if name in taken:
             measured[f"{figure}_microseconds_per_entry"] = taken[name] / counted * _MICROSECONDS
     return measured
+
+
+def _metric(worker: Worker, name: str) -> float:
+    lines = worker.get("/metrics")[1].splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
 
 
 @contextmanager

@@ -65,6 +65,11 @@ def is_fenced(error: KafkaError) -> bool:
     return error.code() in _FENCED_CODES
 
 
+def is_replaced(error: KafkaError) -> bool:
+    """Return whether the group knows another member of this one's name, which a transaction may learn first."""
+    return error.code() == KafkaError.FENCED_INSTANCE_ID
+
+
 def classify(error: KafkaError, doing: str) -> SealstreamError:
     """Return what an error means.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -26,6 +26,13 @@ PASS_OVER_SECONDS: Final = 5.0
 """How often the position of an idle partition may be moved over offsets that are no records, by a transaction."""
 
 
+class OnRevoked(Protocol):
+    """Hears that all partitions are gone."""
+
+    def __call__(self, *, lost: bool) -> None:
+        """Hear it within a poll."""
+
+
 class PlaceGone(SealstreamError):
     """The source cannot be read from where the heads end; a restore finds out why."""
 
@@ -39,7 +46,7 @@ class Source:
         status: Where the statistics of the connection go.
         on_assigned: Called within a poll with the partitions that are assigned; they are read only after
             :meth:`read_from`.
-        on_revoked: Called within a poll when all partitions are gone.
+        on_revoked: Called within a poll when all partitions are gone, with ``lost`` if the membership is gone as well.
         records_max: Records of one batch.
         bytes_max: Bytes of one batch; the last record may exceed it.
         age_seconds: How long a batch waits for more records.
@@ -52,7 +59,7 @@ class Source:
         status: Status,
         *,
         on_assigned: Callable[[], None],
-        on_revoked: Callable[[], None],
+        on_revoked: OnRevoked,
         records_max: int,
         bytes_max: int,
         age_seconds: float,
@@ -77,7 +84,7 @@ class Source:
         """Join the group, once; from then on polls bring assignments."""
         if not self.joined:
             self.consumer.subscribe(
-                [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+                [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
             )
             self.joined = True
 
@@ -185,12 +192,17 @@ class Source:
         logger().info("partitions assigned", partitions=self.owned)
         self._on_assigned()
 
-    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        del consumer
+    def _revoked(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._give_up(partitions, lost=False)
+
+    def _lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._give_up(partitions, lost=True)
+
+    def _give_up(self, partitions: list[TopicPartition], *, lost: bool) -> None:
         self.generation += 1
         self.owned, self._taken, self._ends = [], {}, {}
-        logger().info("partitions revoked", partitions=sorted(place.partition for place in partitions))
-        self._on_revoked()
+        logger().info("partitions revoked", partitions=sorted(place.partition for place in partitions), lost=lost)
+        self._on_revoked(lost=lost)
 
     def _judge(self, error: KafkaError) -> None:
         """Raise what an error means for reading; what librdkafka mends by itself is left to it."""
