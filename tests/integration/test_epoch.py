@@ -184,8 +184,9 @@ def test_a_source_that_was_made_anew_is_left_for_another_one(chained: Pipeline, 
     harness = chained.harness()
     harness.keep()
     harness.gone = True
-    futures = AdminClient({"bootstrap.servers": kafka_bootstrap}).delete_topics([chained.topics.events])
-    cast("Future[None]", futures[chained.topics.events]).result(WAIT_SECONDS)
+    admin = AdminClient({"bootstrap.servers": kafka_bootstrap})  # kept: its requests end with it
+    futures = cast("dict[str, Future[None]]", admin.delete_topics([chained.topics.events]))
+    futures[chained.topics.events].result(WAIT_SECONDS)
     chained.create_topics()
     after = chained.next_epoch(partitions=PARTITIONS)
     with pytest.raises(InstanceDiffers, match="made anew") as refused:

@@ -155,7 +155,7 @@ def create_app(settings: Settings) -> ProcessorApp:
         """Who asks for the ends of this app's partitions."""
 
         def __init__(self, **options: Any) -> None:
-            member = Identity(settings.instance, settings.worker_id).member
+            member = Identity(settings.instance, settings.member()).member
             super().__init__(settings.connection(), member, app.status, **options)
 
     @app.agent(batches, name="chain")

@@ -54,7 +54,7 @@ class Engine:
     """
 
     def __init__(self, settings: Settings, status: Status, failpoints: Failpoints = OFF) -> None:
-        connection, identity = settings.connection(), Identity(settings.instance, settings.worker_id)
+        connection, identity = settings.connection(), Identity(settings.instance, settings.member())
         self._settings = settings
         self._status = status
         self._failpoints = failpoints

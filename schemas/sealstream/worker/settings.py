@@ -145,6 +145,14 @@ class Settings(BaseSettings):
         """Return what each of the instance's topics must be like."""
         return topic_table(self.topics(), partitions=self.partitions, window_seconds=self.window_seconds)
 
+    def member(self) -> str:
+        """Return the worker's name to the brokers; from the second epoch on it names the epoch too.
+
+        A static member that comes back within its session is given what it had before, whatever it subscribes to now:
+        a worker that is set to a new epoch would be given partitions of the old one's topics.
+        """
+        return self.worker_id if self.epoch == 1 else f"{self.worker_id}.e{self.epoch}"
+
     def genesis(self) -> Genesis:
         """Return what a chain of this instance pins."""
         return Genesis(

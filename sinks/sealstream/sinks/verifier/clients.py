@@ -6,9 +6,10 @@ transactional id, a membership by the instance id.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, Producer
 
 from sealstream.kafka.client import KAFKA_LOG, KafkaConnection, consumer_config, transactional_producer_config
 from sealstream.worker.settings import Settings
@@ -24,11 +25,17 @@ def reader(connection: KafkaConnection, client_id: str) -> Consumer:
     return Consumer(settings | _READING, logger=KAFKA_LOG)
 
 
-def member(settings: Settings) -> Consumer:
-    """Return the consumer of audit.chained: a member of the verifiers' group."""
+def member(settings: Settings, on_error: Callable[[KafkaError], None]) -> Consumer:
+    """Return the consumer of audit.chained: a member of the verifiers' group.
+
+    Arguments:
+        settings: The worker's settings.
+        on_error: Called, within ``poll``, with errors that belong to no partition; some are reported nowhere else.
+    """
     name = member_name(settings)
     config: dict[str, Any] = dict(consumer_config(settings.connection(), client_id=name, group=group_name(settings)))
     config |= {"group.instance.id": name, "session.timeout.ms": int(settings.session_timeout_seconds * 1000)}
+    config |= {"error_cb": on_error}
     return Consumer(config | _READING, logger=KAFKA_LOG)
 
 
@@ -43,8 +50,8 @@ def producer(settings: Settings) -> Producer:
             transaction_timeout_seconds=settings.transaction_timeout_seconds,
         )
     )
-    # A transaction is sent while it is still being written: lingering makes fewer requests of it, and committing it does
-    # not wait for that.
+    # A transaction is sent while it is still being written: lingering makes fewer requests of it, and committing it
+    # does not wait for that.
     return Producer(config | {"linger.ms": 20, "delivery.report.only.error": True}, logger=KAFKA_LOG)
 
 
@@ -55,7 +62,7 @@ def group_name(settings: Settings) -> str:
 
 def member_name(settings: Settings) -> str:
     """Return the name under which a worker is known to the brokers; each worker needs its own."""
-    return f"{group_name(settings)}-{settings.worker_id}"
+    return f"{group_name(settings)}-{settings.member()}"
 
 
 _READING: Final[dict[str, Any]] = {
