@@ -20,7 +20,7 @@ from support.load import Load
 from support.processing import committed
 from support.workers import Pipeline, Worker, wait_for
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 LOOK_SECONDS = 0.2
 COMMITTED_SECONDS = 30.0
 """Within this, a record behind the last transaction is readable: far more than a transaction's timeout."""
