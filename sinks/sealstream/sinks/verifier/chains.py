@@ -29,7 +29,7 @@ class Chains:
             packed = self._resting.get(name)
             if packed is None:
                 return None
-            chain = self._awake[name] = Chain(name, *_HEAD.unpack_from(packed), previous_topic=packed[_HEAD.size :])
+            chain = self._awake[name] = _unpacked(name, packed)
         return chain
 
     def put(self, chain: Chain) -> None:
@@ -57,11 +57,14 @@ class Chains:
     def all(self) -> Iterator[Chain]:
         """Return all chains, to be read."""
         for name in self._resting.keys() | self._awake.keys():
-            packed = self._resting.get(name, b"")
-            awake = self._awake.get(name)
-            yield awake or Chain(name, *_HEAD.unpack_from(packed), previous_topic=packed[_HEAD.size :])
+            yield self._awake.get(name) or _unpacked(name, self._resting[name])
 
     @property
     def begun(self) -> bool:
         """Whether any chain has an entry."""
         return bool(self._resting) or any(chain.seq for chain in self._awake.values())
+
+
+def _unpacked(name: bytes, packed: bytes) -> Chain:
+    seq, prev = _HEAD.unpack_from(packed)
+    return Chain(name, seq, prev, previous_topic=packed[_HEAD.size :])

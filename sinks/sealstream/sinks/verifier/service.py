@@ -7,6 +7,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
+from sealstream.kafka.replacement import Replaced, SecondChance
 from sealstream.kafka.transactions import CONNECTIVITY_CODES, ProducerFatal, TransactionError
 from sealstream.schemas.errors import SealstreamError, SourceExpired, Unreachable
 from sealstream.sinks.verifier.output import is_connectivity
@@ -46,6 +47,7 @@ class Verifier:
         self._ready = (False, "starting")
         self._backoff_seconds = BACKOFF_SECONDS_MIN
         self._aborts = 0
+        self._second_chance = SecondChance()
 
     def healthy(self) -> bool:
         """Return whether the loop turns."""
@@ -68,6 +70,11 @@ class Verifier:
                 self._run_session(session)
             except Interrupted:
                 logger().info("interrupted a wait to stop")
+            except Replaced as error:
+                session.abort()
+                self._second_chance.take(error)
+                self._report(False, "joining the group again")
+                logger().warning("joining the group again", reason=error.message)
             except (Unreachable, TransactionError, KafkaException) as error:
                 session.abort()
                 self._judge(error)

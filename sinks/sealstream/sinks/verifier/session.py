@@ -16,6 +16,7 @@ from typing import Final, cast
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from sealstream.kafka.admin import TopicAdmin
+from sealstream.kafka.replacement import Replaced
 from sealstream.schemas.errors import InstanceDiffers, Unreachable
 from sealstream.sinks.verifier.assigned import Assigned, Restorer
 from sealstream.sinks.verifier.clients import member, member_name
@@ -69,6 +70,7 @@ class Session:
         self._assigned: dict[int, Assigned] = {}
         self._standing: set[int] = set()  # partitions that a violation stops as a whole
         self._to_load: list[int] | None = None
+        self._fatal: KafkaError | None = None
         self._generation = 0
         self._waiting: dict[int, list[Message]] = {}
         self._identity_due = self._measure_due = 0.0
@@ -102,7 +104,7 @@ class Session:
         self._closing.callback(self._source.close)
         self._resolutions = Resolutions(self._connection, self._topics.violations, client_id=name)
         self._closing.callback(self._resolutions.close)
-        self._consumer = member(settings)
+        self._consumer = member(settings, self._on_error)
         self._closing.callback(self._consumer.close)
         self._consumer.subscribe(
             [self._topics.chained, self._topics.events],
@@ -133,7 +135,8 @@ class Session:
             Whether anything was committed.
 
         Raises:
-            AbortRequired, ProducerFatal, Unreachable: The session is at its end; another one can take its place.
+            AbortRequired, ProducerFatal, Unreachable, Replaced: The session is at its end; another one can take its
+                place.
             UnsafeState: Going on would not be safe.
             Interrupted: The worker was told to stop.
         """
@@ -171,8 +174,11 @@ class Session:
 
         Raises:
             LogCut: A partition does not have the offset that is to be read next.
+            Replaced: The group gave this worker's membership to another one.
         """
         first = self._consumer.poll(timeout_seconds)
+        if self._fatal is not None:
+            raise Replaced(f"the group refuses this worker: {self._fatal.str()}")
         messages = [] if first is None else [first, *self._consumer.consume(self._settings.batch_records_max, 0)]
         records: list[Message] = []
         for message in messages:
@@ -253,6 +259,11 @@ class Session:
         stopped = sum(chain.stopped for a in self._assigned.values() for chain in a.verifier.chains.unsound())
         metrics.VERIFIER_STOPPED.set(stopped)
         metrics.VERIFIER_STANDING.set(len(self._standing))
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Take note of an error that ends the membership: it is reported here alone, while records go on coming."""
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self._fatal = error
 
     # -- assignment ----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Final, cast
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from sealstream.kafka.client import KafkaConnection
+from sealstream.kafka.replacement import Replaced
 from sealstream.schemas.errors import ConfigError, Unreachable
 from sealstream.sinks.verifier.clients import reader
 from sealstream.sinks.verifier.records import SourceMessage, source_record
@@ -55,15 +56,14 @@ def is_passing(error: KafkaError) -> bool:
     """Return whether a consumer's error is one that its library deals with by itself; those that need us, raise.
 
     Raises:
-        ConfigError: The brokers do not let us read, or another worker runs under our name.
+        ConfigError: The brokers do not let us read.
+        Replaced: The group gave this worker's membership to another one.
         Unreachable: The topic is not there at the moment, or the consumer is at its end.
     """
     if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
         raise ConfigError(f"Kafka refuses to let the verifier read: {error.str()}", hint="grant it READ")
     if error.code() == KafkaError.FENCED_INSTANCE_ID:
-        raise ConfigError(
-            "another verifier runs under the same worker id", hint="give each worker a SEALSTREAM_WORKER_ID of its own"
-        )
+        raise Replaced(f"the group refuses this worker: {error.str()}")
     if error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, UNKNOWN_PARTITION):
         raise Unreachable(f"a topic of the verifier cannot be read: {error.str()}", hint="sealstream topics check")
     return True
