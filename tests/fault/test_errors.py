@@ -76,6 +76,7 @@ def two_brokers() -> Iterator[Cluster]:
 
 
 @pytest.mark.fault
+@pytest.mark.timeout(600)
 def test_a_coordinator_that_moves_costs_nothing(two_brokers: Cluster, tmp_path: Path) -> None:
     """The coordinator of the worker's transactions moves to another broker, because its own stops, and back to it,
     while both run: the worker follows it under load, each time, and no record is lost or doubled.
@@ -95,10 +96,10 @@ def test_a_coordinator_that_moves_costs_nothing(two_brokers: Cluster, tmp_path: 
             for _ in range(2):
                 two_brokers.stop_second()
                 wait_for(lambda: two_brokers.coordinator(transactional_id) == 1, timeout_seconds=60, what="the move")
-                wait_for_progress(pipeline)
+                wait_for_progress(pipeline, [worker])
                 two_brokers.start_second()
                 wait_for(lambda: two_brokers.coordinator(transactional_id) == 2, timeout_seconds=60, what="the return")
-                wait_for_progress(pipeline)
+                wait_for_progress(pipeline, [worker])
             finish(pipeline, running, [worker])
         assert errors_of(worker) == []
     finally:
