@@ -261,7 +261,7 @@ class Session:
         metrics.VERIFIER_STANDING.set(len(self._standing))
 
     def _on_error(self, error: KafkaError) -> None:
-        """Take note of an error that ends the membership: it is reported here alone, while records go on coming."""
+        """Take note of an error that ends the membership: it may be reported here alone, while records go on coming."""
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._fatal = error
 

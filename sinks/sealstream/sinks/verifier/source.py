@@ -58,13 +58,13 @@ def is_passing(error: KafkaError) -> bool:
     Raises:
         ConfigError: The brokers do not let us read.
         Replaced: The group gave this worker's membership to another one.
-        Unreachable: The topic is not there at the moment, or the consumer is at its end.
+        Unreachable: The topic is not there at the moment.
     """
     if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
         raise ConfigError(f"Kafka refuses to let the verifier read: {error.str()}", hint="grant it READ")
-    if error.code() == KafkaError.FENCED_INSTANCE_ID:
+    if error.fatal() or error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL):
         raise Replaced(f"the group refuses this worker: {error.str()}")
-    if error.fatal() or error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, UNKNOWN_PARTITION):
+    if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, UNKNOWN_PARTITION):
         raise Unreachable(f"a topic of the verifier cannot be read: {error.str()}", hint="sealstream topics check")
     return True
 
