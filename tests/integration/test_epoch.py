@@ -18,7 +18,7 @@ from sealstream.worker.settings import PREFIX, load_settings
 from support.harness import AuditHarness, read_log
 from support.processing import PARTITIONS, TENANTS, committed, load, publish, run_engine, verify_chains, wait_ready
 from support.publish import RawRecord, event_value
-from support.workers import Pipeline
+from support.workers import Pipeline, wait_for
 
 MakePipeline = Callable[..., Pipeline]
 WAIT_SECONDS = 30.0
@@ -181,13 +181,18 @@ def _fail(*arguments: object) -> None:
 
 def test_a_source_that_was_made_anew_is_left_for_another_one(chained: Pipeline, kafka_bootstrap: str) -> None:
     """A deleted source cannot show that it was chained to its end: an operator says so, and the chains go on."""
-    harness = chained.harness()
+    harness, before = chained.harness(), chained.topic_id(chained.topics.events)
     harness.keep()
     harness.gone = True
     admin = AdminClient({"bootstrap.servers": kafka_bootstrap})  # kept: its requests end with it
     futures = cast("dict[str, Future[None]]", admin.delete_topics([chained.topics.events]))
     futures[chained.topics.events].result(WAIT_SECONDS)
-    chained.create_topics()
+
+    def is_new() -> bool:
+        chained.create_topics()
+        return chained.topic_id(chained.topics.events) not in (None, before)
+
+    wait_for(is_new, timeout_seconds=WAIT_SECONDS, what="the new source")
     after = chained.next_epoch(partitions=PARTITIONS)
     with pytest.raises(InstanceDiffers, match="made anew") as refused:
         begin(after, wait_seconds=0)
