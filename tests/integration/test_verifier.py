@@ -19,7 +19,7 @@ from sealstream.kafka.admin import TopicAdmin
 from sealstream.kafka.partition import partition_of
 from sealstream.schemas.entry import Kind, payload_digest
 from sealstream.schemas.errors import ConfigError
-from sealstream.sinks.verifier.records import Chain, Head
+from sealstream.sinks.verifier.records import Chain
 from sealstream.sinks.verifier.state import chain_key, pack_chain
 from sealstream.sinks.verifier.violations import list_violations, resolve
 from sealstream.worker.settings import load_settings
@@ -203,7 +203,7 @@ def test_verified_records_that_changed_behind_its_back_are_found(make_pipeline: 
     wait_for_verified(pipeline, "acme", 5)
     assert worker.terminate() == 0
     # Brokers refuse changed segments, so the memory is changed instead: for the verifier that is the same difference.
-    remembered = pack_chain(Chain(b"acme", Head(6, bytes(32))))
+    remembered = pack_chain(Chain(b"acme", 6, bytes(32)))
     producer = Producer({"bootstrap.servers": pipeline.bootstrap})
     producer.produce(pipeline.topics.verifier, remembered, chain_key(0, b"acme"), 0)
     assert producer.flush(30) == 0
@@ -378,6 +378,27 @@ def test_a_log_cut_on_the_brokers_disk_is_truncated(
     logs = chainer.expected()
     chainer.write([[], logs[1][-5:]])
     wait_for_verified(pipeline, tenants[1], 20)
+
+
+def test_two_verifiers_under_one_name_do_not_both_run(make_pipeline: MakePipeline) -> None:
+    """A worker id belongs to one process: one of the two ends and says why, also while nothing is to be verified."""
+    pipeline = make_pipeline(store=False)
+    chainer = Chainer(pipeline)
+    chainer.publish(*_events(0, 5, "acme"))
+    chainer.chain()
+    first = pipeline.start("verifier", worker_id="same")
+    wait_for_verified(pipeline, "acme", 5)
+    second = pipeline.start("verifier", worker_id="same")
+
+    both = (first, second)
+    wait_for(lambda: any(w.process.poll() is not None for w in both), timeout_seconds=60, what="one of them to end")
+    ended, other = both if first.process.poll() is not None else both[::-1]
+    assert ended.wait(timeout_seconds=1) == 1
+    assert "WriterConflict" in ended.log() or "ProducerFatal" in ended.log()
+    chainer.publish(*_events(5, 10, "acme"))
+    chainer.chain()
+    wait_for_verified(pipeline, "acme", 10)
+    assert other.terminate() == 0
 
 
 def test_a_verifier_set_up_for_another_instance_ends(make_pipeline: MakePipeline) -> None:
