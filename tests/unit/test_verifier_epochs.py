@@ -117,7 +117,7 @@ def test_chains_go_on_with_an_epoch_entry_each(batch: int) -> None:
     assert found(outcome) == []
     assert outcome.kinds == {Kind.EPOCH: 2, Kind.GENESIS: 1, Kind.EVENT: 4}
     assert len(outcome.published) == 4
-    assert not any(chain.previous_topic for chain in verifier.chains.all())
+    assert not any(chain.previous_topic for chain in verifier.chains.all() if chain.name in HERE)
 
 
 def test_a_gap_may_be_the_first_entry_of_an_epoch() -> None:
