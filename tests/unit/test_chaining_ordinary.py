@@ -2,96 +2,38 @@
 
 from __future__ import annotations
 
-from unittest.mock import patch
-
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sealstream.kafka.partition import partition_of
-from sealstream.processors.chaining import Chained, PartitionState, Rules, chain
-from sealstream.processors.heads import PackedHeads
+from sealstream.processors.ordinary import Run
 from sealstream.processors.window import Window, namespace
 from sealstream.schemas.codec import ordinary_event_id, ordinary_mark, read_prefix
 from sealstream.schemas.entry import (
     EVENT_ID_BYTES,
     EVENT_ID_PATTERN,
     VALUE_BYTES_MAX,
-    Genesis,
     Kind,
     entry_head,
     pack_trusted,
     packer,
 )
-from sealstream.schemas.errors import FrameInvalid
-from sealstream.schemas.event import EventKind
 from support.model import SourceRecord
 from support.mutation import changed_bytes, cuts, mutated
+from support.ordinary import CONFLUENT, TENANTS, TOPIC_ID, assert_same, chain_in_parts, ordinary_logs
 from support.publish import event_value
-from support.records import MessageLike
 
-PARTITIONS = 2
-TOPIC_ID = bytes(range(16))
-RULES = Rules(Genesis("test.example/o", PARTITIONS, window_offsets=9, window_seconds=1), TOPIC_ID)
-TENANTS = [name for name in (f"t{n}" for n in range(20)) if partition_of(name.encode(), PARTITIONS) == 0][:3]
-CONFLUENT = b"\x00\x00\x00\x00\x07" + event_value(TENANTS[0], "confluent")[10:]
 LONG_TENANT = "t" * 64
 
-_ids = st.sampled_from(["a", "b-c", "c" * 63, "d" * 64, "e" * 128, "", "no spaces", "x" * 129])
-_good = st.builds(
-    event_value,
-    st.sampled_from(TENANTS),
-    _ids,
-    note=st.sampled_from(["", "x", "y"]),
-    kind=st.sampled_from([EventKind.EVENT, EventKind.EVENT, EventKind.IMPORTED, EventKind.CONTROL]),
-)
-_values = st.one_of(_good, _good, st.sampled_from([None, b"", b"\x00", b"\xc3\x01", CONFLUENT]), st.binary(max_size=50))
-_keys = st.sampled_from([*(name.encode() for name in TENANTS), None, b"!partition-0", b"no tenant of partition 0"])
 
-
-@st.composite
-def _records(draw: st.DrawFn) -> list[SourceRecord]:
-    """Records of partition 0: ordinary ones, repeats, conflicts, and what is wrong in each way."""
-    records: list[SourceRecord] = []
-    offset, now = -1, 1_700_000_000_000
-    for _ in range(draw(st.integers(0, 40))):
-        offset += draw(st.sampled_from([1, 1, 1, 4]))
-        now += draw(st.sampled_from([0, 1, 999, -700]))
-        value = draw(_values)
-        own = _tenant_of(value)
-        key = own if own is not None and draw(st.integers(0, 9)) else draw(_keys)
-        time = draw(st.sampled_from([now, now, now, now, None, 0]))
-        records.append(SourceRecord(0, offset, key, value, time))
-    return records
-
-
-def _tenant_of(value: bytes | None) -> bytes | None:
-    try:
-        return read_prefix(value or b"")[1]
-    except FrameInvalid:
-        return None
-
-
-def _chain(records: list[SourceRecord], size: int) -> tuple[list[Chained], PartitionState]:
-    state = PartitionState(0, PackedHeads(), RULES.window())
-    parts = [records[start : start + size] for start in range(0, len(records), size)]
-    return [chain(RULES, state, [MessageLike(record) for record in part]) for part in parts], state
-
-
-@given(records=_records(), size=st.integers(1, 20))
+@given(records=ordinary_logs(), size=st.integers(1, 20))
 @settings(max_examples=200, deadline=None)
 def test_the_short_way_makes_what_the_rules_make(records: list[SourceRecord], size: int) -> None:
     """Whatever the records, chaining makes the same of them if none of them is taken for an ordinary one."""
-    fast, fast_state = _chain(records, size)
-    with patch("sealstream.processors.ordinary.ordinary_event_id", lambda _value, _mark: b""):
-        plain, plain_state = _chain(records, size)
 
-    assert fast == plain
-    assert (fast_state.position, fast_state.last_offset, fast_state.last_received) == (
-        plain_state.position,
-        plain_state.last_offset,
-        plain_state.last_received,
-    )
-    assert fast_state.window.remembers_the_same(plain_state.window)
+    def none_is_ordinary(_run: Run) -> None:
+        """Leave every record to the rules."""
+
+    assert_same(chain_in_parts(records, size), chain_in_parts(records, size, none_is_ordinary))
 
 
 @given(value=mutated(st.sampled_from([event_value("acme", "ev-1"), event_value("acme", "a" * 63), CONFLUENT])))

@@ -1,0 +1,1 @@
+"""What is done in C where it is installed; :mod:`sealstream.processors` does without it as well."""

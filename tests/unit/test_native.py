@@ -1,0 +1,75 @@
+"""The native module: it is built from its source, and makes of any records what Python makes of them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import sysconfig
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sealstream.processors.ordinary import NATIVE_PACKAGE, ChainOrdinary, Run, chain_ordinary, fastest
+from sealstream.schemas.errors import ConfigError
+from support.model import SourceRecord
+from support.native import build_native
+from support.ordinary import assert_same, chain_in_parts, ordinary_logs
+from support.publish import event_value
+
+_CAN_BUILD = shutil.which("cc") is not None and Path(sysconfig.get_path("include"), "Python.h").exists()
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> ChainOrdinary:
+    """The native module, built once."""
+    return build_native(tmp_path_factory.mktemp("native"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _CAN_BUILD, reason="there is no C compiler, or Python's headers are missing")
+class TestNative:
+    """What is built of the source in this tree."""
+
+    def test_it_makes_what_python_makes(self, native: ChainOrdinary) -> None:
+        """Whatever the records and however they are cut, both make the same, and remember the same."""
+
+        @given(records=ordinary_logs(), size=st.integers(1, 20))
+        @settings(max_examples=200, deadline=None)
+        def same(records: list[SourceRecord], size: int) -> None:
+            assert_same(chain_in_parts(records, size, native), chain_in_parts(records, size))
+
+        same()
+
+    def test_it_takes_what_is_ordinary(self, native: ChainOrdinary) -> None:
+        """It does not leave to Python what it is there for: behind the first record, all of these are ordinary."""
+        taken: list[int] = []
+
+        def counting(run: Run) -> None:
+            native(run)
+            taken.append(len(run.sealed))
+
+        values = [event_value("t0", f"{n}-" + "x" * 60) for n in range(9)]
+        chain_in_parts([SourceRecord(0, n, b"t0", value, 1) for n, value in enumerate(values)], 9, counting)
+
+        assert taken == [0, len(values) + 1]
+
+
+def test_without_it_python_does_it() -> None:
+    """Where it is not wanted, pure Python chains; nothing has to be installed or compiled."""
+    assert fastest(native=False) is chain_ordinary
+
+
+def test_one_that_cannot_be_loaded_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation for another Python stops the worker with the way out, and is not passed over silently."""
+    package = ModuleType(NATIVE_PACKAGE)
+    package.__spec__ = ModuleSpec(NATIVE_PACKAGE, None)
+    monkeypatch.setitem(sys.modules, NATIVE_PACKAGE, package)
+    monkeypatch.setitem(sys.modules, f"{NATIVE_PACKAGE}.ordinary", None)  # an import of it fails
+
+    with pytest.raises(ConfigError, match="cannot be loaded") as caught:
+        fastest(native=True)
+    assert "SEALSTREAM_NATIVE=false" in (caught.value.hint or "")
