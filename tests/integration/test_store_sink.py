@@ -425,6 +425,32 @@ def test_a_stalled_writer_is_replaced_and_cannot_come_back(bench: Bench) -> None
     assert other.process.poll() is None
 
 
+def test_evidence_is_stored_while_searching_fails(bench: Bench) -> None:
+    """With search rows refused, entries and payloads are stored all the same; what is behind shows, and is made up."""
+    worker = bench.start()
+    _wait_metric(worker, "sealstream_sink_assigned_partitions 4.0")
+    _execute(bench, "REVOKE INSERT ON sealstream.events_standard FROM sealstream_writer")
+    bench.publish(bench.chains.events(1, 40))
+    bench.await_rows(len(bench.log))
+    partition = bench.log[0].partition
+    _wait_metric(worker, f'sealstream_sink_search_lag_records{{partition="{partition}"}} 40.0')
+    assert bench.searchable() == 0
+    assert worker.get("/readyz")[0] == 200
+    assert _logged(worker, "search is behind")["reason"]
+    _execute(bench, "GRANT INSERT ON sealstream.events_standard TO sealstream_writer")
+    bench.wait_stored(worker)
+    assert worker.terminate() == 0
+    bench.check()
+
+
+def test_settings_at_fault_end_the_sink_with_code_2(bench: Bench) -> None:
+    """Another code than that of an error in the store, as on the whole command line."""
+    for settings in ({"kafka": ""}, {"database": ""}, {"database": "postgresql://[", "worker_id": "other"}):
+        worker = bench.pipeline.start("sink", **settings)
+        assert worker.wait(timeout_seconds=30) == 2, worker.log()
+        assert "ConfigError" in worker.log() or "error: " in worker.log()
+
+
 @pytest.mark.slow
 def test_outages_are_waited_for(own_stack: Callable[..., LocalStack], tmp_path: Path) -> None:
     """With PostgreSQL or Kafka away, at start or later, the sink stays up, says so, and goes on by itself."""
@@ -462,6 +488,11 @@ def test_outages_are_waited_for(own_stack: Callable[..., LocalStack], tmp_path: 
         bench.check()
     finally:
         pipeline.close()
+
+
+def _execute(bench: Bench, statement: str) -> None:
+    with psycopg.connect(bench.store.url, autocommit=True) as connection:
+        connection.execute(statement.encode())
 
 
 def _wait_ready(worker: Worker, *, ready: bool, words: str) -> None:

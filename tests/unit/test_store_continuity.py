@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sealstream.schemas.violation import ViolationType
-from sealstream.sinks.store.continuity import NO_HEAD, Head, discontinuity, follow
+from sealstream.sinks.store.continuity import NO_HEAD, Head, Run, discontinuity, extend, follow, goes_on
 from sealstream.sinks.store.records import ChainedRecord, read_record
 from support.chained import INSTANCE, Chains, Sealed
 
@@ -79,3 +79,17 @@ def test_a_head_follows_the_log_back(distance: int) -> None:
 
     last = records[-distance - 1]
     assert moved["acme"] == Head(last.entry.seq, last.hash)
+
+
+def test_runs_say_what_following_says() -> None:
+    """What is found before the heads are known is what is found with them, for every part of a log, broken or not."""
+    log = _records(Chains().events(3, 12))
+    for first in range(len(log)):
+        heads = follow({}, log[:first])[0]
+        for part in (log[first:], log[first + 1 :], log[first : first + 3] + log[first + 4 :], log[first:][::-1]):
+            runs: dict[str, Run] = {}
+            unbroken = extend(runs, part[:2])
+            unbroken = extend(runs, part[2:]) and unbroken
+            moved, expected = follow(heads, part)
+            assert (unbroken and goes_on(heads, runs)) == expected
+            assert {tenant: run.head for tenant, run in runs.items()} == moved

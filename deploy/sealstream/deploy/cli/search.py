@@ -80,9 +80,13 @@ def search(
             cursor=cursor,
         )
     if as_json:
-        print_json({"events": [_found_to_dict(event) for event in page.events], "cursor": page.cursor})
+        events = [_found_to_dict(event) for event in page.events]
+        print_json({"events": events, "cursor": page.cursor, "as_of": page.as_of})
         return
     _print_found(page.events)
+    if page.as_of is not None:
+        moment = page.as_of.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        print_line(f"what was received after {moment} UTC is stored, but not all of it can be searched yet", error=True)
     if page.cursor is not None:
         print_line(f"there are more: --cursor {page.cursor}", error=True)
 

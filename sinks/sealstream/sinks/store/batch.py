@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER
+from sealstream.sinks.store.continuity import Run, extend
 from sealstream.sinks.store.copying import pack_entry_row, pack_payload_row
 from sealstream.sinks.store.quick import QuickReader
 from sealstream.sinks.store.records import ChainedRecord, read_record
@@ -43,8 +44,10 @@ class Batch:
         records: The records by partition.
         starts: The position that each partition's records begin at or behind.
         ends: The position behind them.
-        entries: Their rows of ``entries`` by partition, packed for COPY.
-        payloads: Their rows of ``payloads``, packed.
+        entries: Their rows of ``entries`` by partition, packed for COPY, some together.
+        payloads: Their rows of ``payloads``, likewise.
+        runs: What they add to each chain.
+        unbroken: Whether each goes on where the one before it in its chain ended.
         sources: The source partitions that they come from, by number and the topic's UUID; perhaps more than those.
     """
 
@@ -53,6 +56,8 @@ class Batch:
     ends: Mapping[int, int]
     entries: Mapping[int, Sequence[bytes]] = field(default_factory=dict[int, Sequence[bytes]])
     payloads: Sequence[bytes] = ()
+    runs: Mapping[str, Run] = field(default_factory=dict[str, Run])
+    unbroken: bool = True
     sources: frozenset[tuple[int, bytes]] = frozenset()
 
     def __len__(self) -> int:
@@ -83,6 +88,8 @@ class Gathering:
         self._records: dict[int, list[ChainedRecord]] = {}
         self._entries: dict[int, list[bytes]] = {}
         self._payloads: list[bytes] = []
+        self._runs: dict[str, Run] = {}
+        self._unbroken = True
         self._ends: dict[int, int] = {}
         self.records = self.size_bytes = 0
 
@@ -93,7 +100,10 @@ class Gathering:
             SealInvalid: A record is not what its seal says.
             InstanceDiffers: A chain belongs to another instance.
         """
-        ends, payloads = self._ends, self._payloads
+        ends = self._ends
+        fresh: list[ChainedRecord] = []
+        entries: dict[int, list[bytes]] = {}
+        payloads: list[bytes] = []
         for message in messages:
             partition, offset = message.partition(), message.offset()
             if partition is None or offset is None:
@@ -105,13 +115,25 @@ class Gathering:
                 continue
             record, entry, payload = self._read(partition, offset, message)
             self._records[partition].append(record)
-            self._entries[partition].append(entry)
-            self.size_bytes += len(entry)
+            fresh.append(record)
+            entries.setdefault(partition, []).append(entry)
             if payload is not None:
                 payloads.append(payload)
-                self.size_bytes += len(payload)
-            self.records += 1
             ends[partition] = offset + 1
+        self._unbroken = extend(self._runs, fresh) and self._unbroken
+        self._put_together(entries, payloads)
+        self.records += len(fresh)
+
+    def _put_together(self, entries: Mapping[int, Sequence[bytes]], payloads: Sequence[bytes]) -> None:
+        """Make few large blocks of many rows: the thread that sends them has little to do, and PostgreSQL no pauses."""
+        for partition, rows in entries.items():
+            block = b"".join(rows)
+            self._entries[partition].append(block)
+            self.size_bytes += len(block)
+        if payloads:
+            block = b"".join(payloads)
+            self._payloads.append(block)
+            self.size_bytes += len(block)
 
     def batch(self) -> Batch:
         """Return what was gathered."""
@@ -122,6 +144,8 @@ class Gathering:
             {partition: self._ends[partition] for partition in some},
             {partition: self._entries[partition] for partition in some},
             self._payloads,
+            self._runs,
+            self._unbroken,
             frozenset((n, topic_id) for n in some for topic_id in self._readers[n].topic_ids),
         )
 
@@ -131,10 +155,14 @@ class Gathering:
         return self._ends.setdefault(partition, self._positions[partition])
 
     def _read(self, partition: int, offset: int, message: ConsumedRecord) -> _Read:
-        key, value, headers = message.key(), message.value(), message.headers() or ()
-        seals = [content for name, content in headers if name == SEAL_ENTRY_HEADER]
-        if len(seals) == 1 and seals[0] is not None:
-            read = self._readers[partition].read(offset, key, value, seals[0])
+        key, value, headers = message.key(), message.value(), message.headers() or []
+        if len(headers) == 1 and headers[0][0] == SEAL_ENTRY_HEADER:
+            seal = headers[0][1]
+        else:
+            seals = [content for name, content in headers if name == SEAL_ENTRY_HEADER]
+            seal = seals[0] if len(seals) == 1 else None
+        if seal is not None:
+            read = self._readers[partition].read(offset, key, value, seal)
             if read is not None:
                 return read
         record = read_record(self._topic, partition, offset, key, value, headers, instance=self._instance)

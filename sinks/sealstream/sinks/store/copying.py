@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from psycopg import sql
 
@@ -17,9 +16,6 @@ from sealstream.sinks.store.rows import (
     EventRow,
 )
 
-WRITE_BYTES: Final = 262_144
-"""So many bytes go to the server at a time: it works on them while the rest is packed."""
-
 pack_entry_row = packer(tuple(ENTRY_COLUMNS.values()))
 pack_payload_row = packer(tuple(PAYLOAD_COLUMNS.values()))
 pack_event_row = packer(tuple(EVENT_COLUMNS.values()))
@@ -30,8 +26,8 @@ def add_rows(connection: Connection, entries: Mapping[int, Iterable[bytes]], pay
 
     Arguments:
         connection: The store.
-        entries: Rows of ``entries`` by their source partition.
-        payloads: Rows of ``payloads``.
+        entries: Rows of ``entries`` by their source partition, one by one or many together.
+        payloads: Rows of ``payloads``, likewise.
 
     Raises:
         psycopg.errors.UniqueViolation: One of them is there already.
@@ -71,20 +67,15 @@ def add_missing_events(connection: Connection, rows: Sequence[EventRow]) -> None
 def add_packed_events(connection: Connection, rows: Mapping[str, Iterable[bytes]]) -> None:
     """Add packed search rows by their retention class, otherwise as :func:`add_events`."""
     for name, found in rows.items():
-        _copy(connection, f"events_{name}", EVENT_COLUMNS, found)
+        _copy(connection, f"events_{name}", EVENT_COLUMNS, (b"".join(found),))
 
 
 def _copy(connection: Connection, table: str, columns: Iterable[str], rows: Iterable[bytes]) -> None:
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
         sql.Identifier("sealstream", table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
-    block, size = [COPY_HEADER], 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(COPY_HEADER)
         for row in rows:
-            block.append(row)
-            size += len(row)
-            if size >= WRITE_BYTES:
-                copy.write(b"".join(block))
-                block, size = [], 0
-        block.append(COPY_TRAILER)
-        copy.write(b"".join(block))
+            copy.write(row)
+        copy.write(COPY_TRAILER)

@@ -48,6 +48,14 @@ HEADS: Final = sql.SQL(
     "SELECT tenant, seq, hash FROM sealstream.tenant_heads WHERE tenant > %(after)s ORDER BY tenant LIMIT %(limit)s"
 )
 
+SEARCHED_UNTIL: Final = sql.SQL(
+    "SELECT p.received FROM sealstream.tenant_heads AS h"
+    " JOIN sealstream.entries AS e ON e.tenant = h.tenant AND e.seq = h.seq"
+    " JOIN sealstream.search_positions AS p ON p.partition = e.partition AND p.topic_id = e.topic_id"
+    ' WHERE h.tenant = %(tenant)s AND e."offset" >= p.next_offset'
+)
+"""Until when a tenant's events can be searched; no row if that is true of all that are stored."""
+
 TENANTS_OF_EVENT: Final = sql.SQL(
     "SELECT h.tenant FROM sealstream.tenant_heads AS h WHERE EXISTS"
     " (SELECT FROM sealstream.entries AS e WHERE e.tenant = h.tenant AND e.event_id = %(event_id)s)"
@@ -169,11 +177,17 @@ class Search:
         ).format(sql.SQL(", ").join(map(sql.Identifier, _SHOWN)), sql.SQL(" AND ").join(conditions.values()))
         return query, parameters
 
-    def page(self, rows: Sequence[Sequence[Any]]) -> SearchPage:
-        """Return the page that the rows are."""
+    def page(self, rows: Sequence[Sequence[Any]], behind: Sequence[Sequence[Any]] = ()) -> SearchPage:
+        """Return the page that the rows are.
+
+        Arguments:
+            rows: What :meth:`query` gave.
+            behind: What :data:`SEARCHED_UNTIL` gave before that.
+        """
+        as_of = min((moment(received) for (received,) in behind), default=None)
         found = tuple(_found(row) for row in rows[: self.limit])
         more = len(rows) > self.limit
-        return SearchPage(found, _make_cursor(found[-1]) if more else None)
+        return SearchPage(found, _make_cursor(found[-1]) if more else None, as_of)
 
     def _check(self) -> None:
         check_limit(self.limit)

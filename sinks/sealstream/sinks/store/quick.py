@@ -7,8 +7,8 @@ layout is that of :mod:`sealstream.schemas.entry`; tests hold both ways equal. P
 
 from __future__ import annotations
 
-import hashlib
 import struct
+from hashlib import sha256 as _sha256
 from typing import Final, NamedTuple
 
 from sealstream.schemas.entry import (
@@ -29,6 +29,7 @@ _TENANT_AT: Final = len(_BEGIN) + 1  # behind its length
 _MIDDLE: Final = struct.Struct(">Q32sQ16sIQQB")
 _TAIL: Final = struct.Struct(">I32s")  # length, payload
 _TENANTS_MAX: Final = 100_000
+_is_event_id: Final = EVENT_ID_PATTERN.fullmatch
 
 # Values of a row, each behind its size, as COPY takes them; what stands for a "s" of no size is put in between.
 _ENTRY_BEGIN: Final = struct.Struct(">hiii")  # columns; partition; size of the tenant
@@ -90,9 +91,9 @@ class QuickReader:
             or not seq
             or ref
             or (seq | received | source) >> 63  # signed in Kafka and in PostgreSQL
-            or EVENT_ID_PATTERN.fullmatch(event_id) is None
+            or not _is_event_id(event_id)
             or length != len(value)
-            or hashlib.sha256(PAYLOAD_PREFIX + value).digest() != digest
+            or _sha256(PAYLOAD_PREFIX + value).digest() != digest
         ):
             return None
         tenant = self._tenants.get(key) or self._tenant(key)
@@ -100,7 +101,7 @@ class QuickReader:
             return None
         if topic_id not in self.topic_ids:
             self.topic_ids.add(topic_id)
-        hashed = hashlib.sha256(b"\x00" + data).digest()
+        hashed = _sha256(b"\x00" + data).digest()
         middle = _ENTRY_MIDDLE.pack(8, seq, 2, _EVENT, 16, topic_id, 8, source, id_size)
         entry = b"".join((tenant.entry, middle, event_id, _ENTRY_END.pack(8, received, 32, hashed, len(data)), data))
         payload = tenant.payload + _PAYLOAD_END.pack(8, seq, len(_CLASS), _CLASS, 8, received, length) + value

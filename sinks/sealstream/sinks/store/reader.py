@@ -155,7 +155,9 @@ class AuditStore:
             limit=limit,
             cursor=cursor,
         )
-        return search.page(self._rows(*search.query()))
+        query = search.query()
+        behind = self._rows(queries.SEARCHED_UNTIL, {"tenant": tenant})
+        return search.page(self._rows(*query), behind)
 
     def tenants(self, *, after: str = "", limit: int = queries.LIMIT_MAX) -> tuple[TenantHead, ...]:
         """Return the chains that this login sees and where each ends, by name; ``after`` begins behind a name.
@@ -295,7 +297,9 @@ class AsyncAuditStore:
             limit=limit,
             cursor=cursor,
         )
-        return search.page(await self._rows(*search.query()))
+        query = search.query()
+        behind = await self._rows(queries.SEARCHED_UNTIL, {"tenant": tenant})
+        return search.page(await self._rows(*query), behind)
 
     async def tenants(self, *, after: str = "", limit: int = queries.LIMIT_MAX) -> tuple[TenantHead, ...]:
         """Return the chains that this login sees: see :meth:`AuditStore.tenants`."""

@@ -108,6 +108,8 @@ def _heads(connection: Connection, tenant: str | None) -> Iterator[tuple[str, in
 def _rebuild_chunk(connection: Connection, tenant: str, first: int, last: int, derive: Deriver, count: _Count) -> None:
     place = {"tenant": tenant, "first": first, "last": last, "kinds": [int(kind) for kind in SEARCHED_KINDS]}
     with connection.transaction():
+        # Whoever derives rows beside us waits, or finds ours: both at the same place at once would fail.
+        connection.execute("SELECT FROM sealstream.search_positions FOR UPDATE")
         found = connection.execute(_SELECT, place, binary=True).fetchall()
         rows = [row for row in (_derive(values, derive, count) for values in found) if row is not None]
         connection.execute(

@@ -158,10 +158,13 @@ class SearchPage:
     Arguments:
         events: The events, newest first.
         cursor: Gives the next page to the same search; ``None`` if this is the last one.
+        as_of: What was received until then was looked through, and of what came later perhaps not all; ``None`` if
+            everything that is stored of the tenant was.
     """
 
     events: tuple[FoundEvent, ...]
     cursor: str | None
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ BEHIND_SECONDS: Final = 30.0
 STOP_GRACE_SECONDS: Final = 5.0
 STUCK_SECONDS: Final = 120.0
 GARBAGE_OBJECTS: Final = 100_000
+SWITCH_SECONDS: Final = 0.0005
+"""How long a thread may keep the others from running: PostgreSQL waits while the one that feeds it does."""
 
 
 class Sink:
@@ -87,7 +89,7 @@ class Sink:
             connection,
             topic=self._topic,
             group=f"{settings.instance}-sink",
-            worker_id=settings.worker_id,
+            worker_id=settings.member(),
             session_timeout_seconds=settings.session_timeout_seconds,
             on_leave=self._flight.settle,
         )
@@ -383,6 +385,7 @@ def run(settings: Settings) -> int:
     # 700 costs a tenth of the worker's time.
     gc.freeze()
     gc.set_threshold(GARBAGE_OBJECTS)
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         sink.run()
     except SealstreamError as error:

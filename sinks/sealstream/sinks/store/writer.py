@@ -16,7 +16,7 @@ from psycopg import errors
 from sealstream.schemas.errors import InstanceDiffers, SourceGap, WriterConflict
 from sealstream.schemas.violation import Violation
 from sealstream.sinks.store.batch import Batch
-from sealstream.sinks.store.continuity import Head, follow
+from sealstream.sinks.store.continuity import Head, follow, goes_on
 from sealstream.sinks.store.copying import add_rows
 from sealstream.sinks.store.database import Connection, translated
 from sealstream.sinks.store.derive import Derive
@@ -155,13 +155,11 @@ class StoreWriter:
         """Add a batch that goes on where the store ends; return False, and do nothing, if it does not."""
         with connection.transaction():
             self._lock_positions(connection, batch)
-            records = batch.all()
-            heads = self._heads(connection, {record.tenant for record in records})
-            moved, unbroken = follow(heads, records)
-            if not unbroken:
+            heads = self._heads(connection, set(batch.runs))
+            if not (batch.unbroken and goes_on(heads, batch.runs)):
                 return False
             add_rows(connection, batch.entries, batch.payloads)
-            self._move(connection, batch, heads, moved)
+            self._move(connection, batch, heads, {tenant: run.head for tenant, run in batch.runs.items()})
         # Dying before the commit leaves nothing; dying behind it, the next claim finds the position behind the batch.
         return True
 

@@ -21,7 +21,8 @@ COMMENT ON TABLE sealstream.entries IS
 -- One source record is one entry. A genesis, a gap and an epoch have the coordinates of a neighbour.
 CREATE UNIQUE INDEX entries_source ON sealstream.entries (topic_id, "offset", partition) WHERE kind NOT IN (0, 7, 8);
 -- The id stands first: ids that begin with their time (UUIDv7) come in their order, and cost half of what others cost.
-CREATE INDEX entries_event_id ON sealstream.entries (event_id, tenant) WHERE event_id IS NOT NULL;
+CREATE INDEX entries_event_id ON sealstream.entries (event_id, tenant) WITH (deduplicate_items = off)
+  WHERE event_id IS NOT NULL;
 
 CREATE TABLE sealstream.payloads (
   tenant          text   COLLATE "C" NOT NULL,
@@ -34,7 +35,7 @@ CREATE TABLE sealstream.payloads (
 COMMENT ON TABLE sealstream.payloads IS
   'What the entries commit to by digest. A month of a retention class is a partition, so that a tier moves by detaching it.';
 
-CREATE INDEX payloads_place ON sealstream.payloads (tenant, seq);
+CREATE INDEX payloads_place ON sealstream.payloads (tenant, seq) WITH (deduplicate_items = off);
 
 CREATE TABLE sealstream.events (
   tenant          text        COLLATE "C" NOT NULL,
