@@ -9,10 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealstream.schemas.entry import CARRIED_KINDS, Genesis, Kind, entry_hash, pack, parse, payload_digest
+from sealstream.kafka.partition import partition_of
+from sealstream.schemas.entry import (
+    CARRIED_KINDS,
+    Genesis,
+    Kind,
+    entry_hash,
+    epoch_payload,
+    pack,
+    parse,
+    payload_digest,
+)
 from sealstream.sinks.verifier.rules import SourceRecord
 from sealstream.sinks.verifier.stored_chain import End, StoredChain, StoredRow
-from support.model import LostRange, Model
+from support.model import LostRange, Model, next_epoch
 from support.model import SourceRecord as ModelRecord
 from support.publish import event_value
 from support.verifying import GENESIS, PARTITION, START_MS, TOPIC_ID, model_chain, source_record, tenants_here
@@ -271,3 +281,58 @@ def test_a_gap_is_a_part_of_its_chain() -> None:
     other = b"first 2\nlast 5\n"
     moved = _rehashed(rows[4], payload=payload_digest(other), length=len(other))._replace(payload=other)
     assert _check_partition([*rows[:4], moved]) == [("edited", 4)]
+
+
+NEXT_TOPIC = bytes(range(16, 32))
+
+
+def _epoch_rows() -> tuple[list[StoredRow], int]:
+    """Return a tenant's chain of five events and of three in another topic, and the seq of its epoch entry."""
+    before = Model(GENESIS, TOPIC_ID, PARTITION)
+    old = before.expect(_model_records(PARTITION, ("e-0", "e-1", "e-2", "e-3", "e-4")))
+    models = next_epoch([before], replace(GENESIS, partitions=8, window_offsets=9), NEXT_TOPIC)
+    place = partition_of(ACME, 8)
+    new = models[place].expect(_model_records(place, ("e-0", "new", "e-0")))
+    return [_row(r.entry, r.value) for r in (*old, *new)], len(old)
+
+
+def _model_records(partition: int, names: tuple[str, ...]) -> list[ModelRecord]:
+    values = [event_value(TENANT, name) for name in names]
+    return [ModelRecord(partition, n, ACME, value, START_MS + n) for n, value in enumerate(values)]
+
+
+def test_an_epoch_is_a_part_of_its_chain() -> None:
+    """Behind it the new settings hold: its partition, its window, its topic; also for who begins behind it."""
+    rows, seq = _epoch_rows()
+    assert [Kind(row.kind) for row in rows[seq:]] == [Kind.EPOCH, Kind.EVENT, Kind.EVENT, Kind.DUPLICATE]
+    assert _check(rows, _end(rows)) == []
+
+    pinned = replace(GENESIS, partitions=8, window_offsets=9)
+    chain = StoredChain(TENANT, first=seq + 2, genesis=pinned)
+    for row in rows[: seq + 2]:
+        chain.remember(parse(row.entry))
+    assert [violation for row in rows[seq + 2 :] for violation in chain.check(row)] == []
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind"),
+    [
+        (epoch_payload(replace(GENESIS, partitions=8, window_offsets=9), bytes(16)), "edited"),
+        (epoch_payload(replace(GENESIS, instance="else.example/audit"), TOPIC_ID), "foreign"),
+        (GENESIS.payload(), "edited"),
+    ],
+)
+def test_an_epoch_that_says_something_else_is_named(payload: bytes, kind: str) -> None:
+    """The topic before, the instance and the form are held against the chain itself."""
+    rows, seq = _epoch_rows()
+    forged = _rehashed(rows[seq], payload=payload_digest(payload), length=len(payload))._replace(payload=payload)
+
+    assert _check([*rows[:seq], forged, *rows[seq + 1 :]])[0] == (kind, seq)
+
+
+def test_another_topic_without_an_epoch_is_foreign() -> None:
+    """Who leaves the epoch entry out, and chains the rest anew, is found."""
+    rows, seq = _epoch_rows()
+    forged = _rehashed(rows[seq + 1], seq=seq, prev=rows[seq - 1].hash)
+
+    assert _check([*rows[:seq], forged])[0] == ("foreign", seq)
