@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from support.brokers import FaultBroker, fault_broker
-from support.faults import SESSION_SECONDS, TRANSACTION_SECONDS
+from support.faults import BATCH_RECORDS_MAX, SESSION_SECONDS, TRANSACTION_SECONDS
 from support.workers import Pipeline
 
 MakePipeline = Callable[..., Pipeline]

@@ -21,8 +21,10 @@ from support.workers import Pipeline, Worker, wait_for
 Restart = Literal["same worker", "other worker", "two workers"]
 RESTARTS: tuple[Restart, ...] = ("same worker", "other worker", "two workers")
 COMMAND = (sys.executable, "-m", "sealstream.processors")
-SESSION_SECONDS = 4
-TRANSACTION_SECONDS = 4
+SESSION_SECONDS = 5
+TRANSACTION_SECONDS = 6
+BATCH_RECORDS_MAX = 200
+"""Small, so that there are many transactions, and none of them takes long even on a machine that is busy."""
 
 
 @dataclass(frozen=True, slots=True)
