@@ -59,10 +59,10 @@ def test_each_partition_is_shown_with_its_place(make_pipeline: MakePipeline) -> 
         assert abs(since.total_seconds()) < DEADLINE_SECONDS
     metrics = worker.get("/metrics")[1]
     for number, one in shown.items():
-        assert f'sealstream_processor_position_offset{{partition="{number}"}} {float(one["position"])}' in metrics
-        assert f'sealstream_processor_chains{{partition="{number}"}} {float(one["chains"])}' in metrics
+        assert f'sealstream_processor_position_offsets{{partition="{number}"}} {float(one["position"])}' in metrics
+        assert f'sealstream_processor_held_chains{{partition="{number}"}} {float(one["chains"])}' in metrics
         assert f'sealstream_processor_last_commit_timestamp_seconds{{partition="{number}"}}' in metrics
-    assert "sealstream_processor_ready 1.0" in metrics
+    assert "sealstream_processor_stuck_partitions 0.0" in metrics
     assert 'sealstream_processor_web_requests_total{status="200"}' in metrics
     for name in ("agent", "loop_delay"):
         line = next(

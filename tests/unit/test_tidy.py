@@ -318,7 +318,7 @@ class TestMetrics:
         """Names begin with the product and the role; what is measured ends with its unit."""
         families = list(metrics.REGISTRY.collect())
         check_none(one.name for one in families if not re.match("sealstream_(processor|sink|verifier)_[a-z]", one.name))
-        units = re.compile("_(seconds|bytes|records|partitions|tenants|entries|ratio)$")
+        units = re.compile("_(seconds|bytes|records|offsets|partitions|tenants|chains|entries|ratio)$")
         check_none(one.name for one in families if one.type != "counter" and not units.search(one.name))
 
     def test_labels_are_bounded(self) -> None:
@@ -326,7 +326,7 @@ class TestMetrics:
         labels = {
             label for family in metrics.REGISTRY.collect() for sample in family.samples for label in sample.labels
         }
-        assert labels <= {"kind", "partition", "type", "le", "reason", "role"}
+        assert labels <= {"kind", "partition", "type", "le", "reason", "role", "status"}
 
 
 def begins(path: Path) -> bool:

@@ -231,7 +231,6 @@ class Status:
                 metrics.PROCESSOR_LAST_COMMIT.labels(label).set(one.committed_at)
         metrics.PROCESSOR_ASSIGNED.set(sum(one.position is not None for _, one in shown))
         metrics.PROCESSOR_STUCK.set(sum(bool(one.stuck()) for _, one in shown))
-        metrics.PROCESSOR_READY.set(self.ready()[0])
 
     def _in_order(self) -> list[tuple[int, PartitionStatus]]:
         return sorted(self.partitions.items())

@@ -59,18 +59,17 @@ PROCESSOR_EVENT_AGE_SECONDS: Final = seconds(
 )
 PROCESSOR_ABORTS: Final = counter("processor_aborts_total", "Transactions that this worker aborted.")
 PROCESSOR_ASSIGNED: Final = gauge("processor_assigned_partitions", "Partitions whose heads this worker has loaded.")
-PROCESSOR_READY: Final = gauge("processor_ready", "1 while the worker chains all partitions that it owns, else 0.")
 PROCESSOR_STUCK: Final = gauge(
     "processor_stuck_partitions",
     "Partitions with records to chain and nothing committed, or with a leader that is silent.",
 )
 PROCESSOR_POSITION: Final = gauge(
-    "processor_position_offset", "Committed position in the source: the offset to go on from.", "partition"
+    "processor_position_offsets", "Committed position in the source: the offset to go on from.", "partition"
 )
 PROCESSOR_END: Final = gauge(
-    "processor_end_offset", "End of the source as a reader of committed records sees it.", "partition"
+    "processor_end_offsets", "End of the source as a reader of committed records sees it.", "partition"
 )
-PROCESSOR_CHAINS: Final = gauge("processor_chains", "Chains whose heads this worker holds.", "partition")
+PROCESSOR_CHAINS: Final = gauge("processor_held_chains", "Chains whose heads this worker holds.", "partition")
 PROCESSOR_LAST_COMMIT: Final = gauge(
     "processor_last_commit_timestamp_seconds", "When this worker last committed records.", "partition"
 )
