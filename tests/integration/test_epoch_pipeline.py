@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -23,7 +23,7 @@ LOADED = 40
 
 
 @contextmanager
-def steady_load(pipeline: Pipeline, name: str) -> Iterator[None]:
+def steady_load(pipeline: Pipeline, name: str) -> Generator[None]:
     """Publish events of ten tenants, and bad records to all partitions, again and again until the context ends."""
     stopped = threading.Event()
 
@@ -45,6 +45,7 @@ def steady_load(pipeline: Pipeline, name: str) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_an_epoch_is_started_under_load(make_pipeline: MakePipeline, database_url: str) -> None:
     """Publishers move, workers are replaced, and every chain goes on unbroken: chained, stored, verified, once each."""
     before = make_pipeline()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import pytest
@@ -24,7 +24,7 @@ LOADED = 40
 
 
 @contextmanager
-def steady_load(pipeline: Pipeline) -> Iterator[None]:
+def steady_load(pipeline: Pipeline) -> Generator[None]:
     """Publish events of ten tenants and of one more, again and again, until the context ends."""
     stopped = threading.Event()
 
@@ -46,6 +46,7 @@ def steady_load(pipeline: Pipeline) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_gap_is_accepted_under_load(make_pipeline: MakePipeline, database_url: str) -> None:
     """The worker stops, one command lets it go on, and store and verifier follow; all that is left is there, once."""
     pipeline = make_pipeline()
