@@ -45,6 +45,7 @@ def make_pipeline(broker: FaultBroker, tmp_path: Path, request: pytest.FixtureRe
         short: dict[str, Any] = {
             "session_timeout_seconds": SESSION_SECONDS,
             "transaction_timeout_seconds": TRANSACTION_SECONDS,
+            "batch_records_max": BATCH_RECORDS_MAX,
         }
         pipeline = Pipeline(broker.address, f"f-{uuid.uuid4().hex[:8]}", tmp_path, **short | settings)
         pipeline.create_topics()

@@ -162,6 +162,7 @@ class Engine:
             self._recover(error, batch)
             return None
         self._failed = {n: start for n, start in self._failed.items() if n not in batch.starts}
+        self._source.grow()
         self._status.on_commit(outcome, {n: self._states[n] for n in batch.starts})
         return outcome
 
@@ -298,9 +299,11 @@ class Engine:
             SealstreamError: A person is needed, or at least a new process.
         """
         metrics.PROCESSOR_ABORTS.inc()
-        passing = error.is_connectivity or error.error.retriable()
+        passing, overdue = error.is_connectivity or error.error.retriable(), self._overdue()
+        if overdue:
+            self._source.shrink()
         if isinstance(error, ProducerFatal):
-            if not passing and not self._overdue():
+            if not passing and not overdue:
                 raise namesake(error.message) if is_fenced(error.error) else error
             # The outcome is unknown, or the coordinator gave the transaction up for its age. A new producer's start
             # settles it, just as a new process' would, and the committed offset then tells what became of it.
@@ -308,7 +311,7 @@ class Engine:
         elif is_replaced(error.error):
             self._join_again(Replaced(error.message))
             return
-        elif not passing:
+        elif not passing and not overdue:
             # The second batch is seldom just the first one: more records have come, maybe of other partitions.
             if self._failed.items() & batch.starts.items():
                 error.hint = "it would fail for ever; nothing was skipped. sealstream topics check may say why"

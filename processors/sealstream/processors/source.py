@@ -47,7 +47,7 @@ class Source:
         on_assigned: Called within a poll with the partitions that are assigned; they are read only after
             :meth:`read_from`.
         on_revoked: Called within a poll when all partitions are gone, with ``lost`` if the membership is gone as well.
-        records_max: Records of one batch.
+        records_max: Records of one batch, at the most; see :meth:`shrink`.
         bytes_max: Bytes of one batch; the last record may exceed it.
         age_seconds: How long a batch waits for more records.
     """
@@ -70,6 +70,7 @@ class Source:
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._records_max = records_max
+        self._records_now = records_max
         self._bytes_max = bytes_max
         self._age_seconds = age_seconds
         self._taken: dict[int, int] = {}  # by partition, the position behind what was taken
@@ -141,7 +142,7 @@ class Source:
         messages = [] if first is None else [first]
         while messages:
             self._sort(messages, batch)
-            room = self._records_max - batch.count
+            room = self._records_now - batch.count
             if room <= 0 or batch.size_bytes >= self._bytes_max:
                 break
             wait_seconds = max(deadline - time.monotonic(), 0.0)
@@ -149,6 +150,17 @@ class Source:
         if batch.generation != self.generation:
             return None  # a rebalance came in between: the next owner reads it from the committed offset
         return self._complete(batch)
+
+    def shrink(self) -> None:
+        """Take batches of half the size from now on: a transaction took longer than it may.
+
+        Otherwise a worker that is too slow for a full batch would repeat it for ever.
+        """
+        self._records_now = max(self._records_now // 2, 1)
+
+    def grow(self) -> None:
+        """Take larger batches again, as long as they are smaller than they may be."""
+        self._records_now = min(self._records_now * 2, self._records_max)
 
     def _sort(self, messages: list[Message], batch: Batch) -> None:
         """Put messages into a batch by partition; the ends of partitions and errors come as messages, too."""
