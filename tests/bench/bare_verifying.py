@@ -102,7 +102,8 @@ def _read(source: Consumer, count: int) -> None:
     while count > 0:
         messages = source.consume(_BATCH_RECORDS, 0.1)
         for message in messages:
-            message.error(), message.partition(), message.offset(), message.key(), message.value(), message.timestamp()
+            _ = (message.error(), message.partition(), message.offset())
+            _ = (message.key(), message.value(), message.timestamp())
         if not messages:
             return
         count -= len(messages)

@@ -59,13 +59,18 @@ _SOUND = st.builds(
     ),
     st.booleans(),
 )
-_CUT = st.builds(lambda value, size: value[:size], _SOUND, st.integers(0, 70))
-_FLIPPED = st.builds(
-    lambda value, at, bit: value[:at] + bytes([value[at] ^ 1 << bit]) + value[at + 1 :],
-    _SOUND,
-    st.integers(0, 75),
-    st.integers(0, 7),
-)
+
+
+def _cut(value: bytes, size: int) -> bytes:
+    return value[:size]
+
+
+def _flipped(value: bytes, at: int, bit: int) -> bytes:
+    return value[:at] + bytes([value[at] ^ 1 << bit]) + value[at + 1 :]
+
+
+_CUT = st.builds(_cut, _SOUND, st.integers(0, 70))
+_FLIPPED = st.builds(_flipped, _SOUND, st.integers(0, 75), st.integers(0, 7))
 _VALUES = st.one_of(_SOUND, _SOUND, _SOUND, _SOUND, _CUT, _FLIPPED, st.none())
 _KEYS = st.sampled_from([ACME, ACME, ACME, OTHER, OTHER, None, b"!partition-%d" % PARTITION])
 _TIMES = st.one_of(st.just(0), st.just(0), st.none(), st.integers(-90_000, 90_000), st.just(10**12))
@@ -130,7 +135,7 @@ def _states(verifier: PartitionVerifier, names: set[bytes]) -> dict[str, object]
         "chains": {name: verifier.chains.get(name) for name in names},
         "positions": (verifier.chained_position, verifier.source_position, verifier.is_waiting),
         "delayed": list(verifier.delayed),
-        "window": (set(window._newer), set(window._older), window._start),
+        "window": window.remembered(),
     }
 
 

@@ -26,6 +26,9 @@ from sealstream.sinks.verifier.records import OPEN_VIOLATIONS_MAX, Chain, Head
 
 VERSION: Final = 1
 _SOUND: Final = b'{"seq":%d,"prev":"%b","other":null,"missing":false,"open":[],"unreported":0}'
+_SOUND_PATTERN: Final = re.compile(
+    rb'\{"seq":([0-9]{1,19}),"prev":"([0-9a-f]{64})","other":null,"missing":false,"open":\[\],"unreported":0\}'
+)
 _HASH: Final = re.compile("[0-9a-f]{64}")
 _UUID: Final = re.compile("[0-9a-f]{32}")
 _VIOLATION_ID: Final = re.compile("[0-9a-f]{32}")
@@ -95,7 +98,7 @@ class Position:
 
 def pack_chain(chain: Chain) -> bytes:
     """Return the value of a chain's record."""
-    if chain.is_sound:  # as nearly all are: ten times as fast, and a test holds it equal
+    if chain.is_sound:  # as nearly all are: several times as fast, and a test holds it equal
         return _SOUND % (chain.seq, chain.prev.hex().encode())
     other = None if chain.other is None else [chain.other.seq, chain.other.prev.hex()]
     fields: dict[str, object] = {
@@ -117,6 +120,9 @@ def parse_chain(name: bytes, value: bytes) -> Chain:
     Raises:
         FormatError: The value is none.
     """
+    sound = _SOUND_PATTERN.fullmatch(value)
+    if sound is not None:  # as nearly all are, of which there may be a million to be read
+        return Chain(name, int(sound[1]), bytes.fromhex(sound[2].decode()))
     fields = _object(value)
     other = fields.get("other")
     if other is not None:

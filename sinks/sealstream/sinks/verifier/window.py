@@ -118,6 +118,10 @@ class Window:
                     if _SEEN.unpack_from(seen)[2] < first_seq:
                         _put(generation, name, seen)
 
+    def remembered(self) -> tuple[frozenset[Name], frozenset[Name], int]:
+        """Return the names in the newer and the older generation, and the offset at which the newer one began."""
+        return frozenset(self._newer), frozenset(self._older), self._start
+
     def _first(self, group: Seen | _Several, offset: int, received: int, digest: bytes | None) -> Seen | None:
         """Return the first record of a group within the window, of one digest or of any."""
         if isinstance(group, _Several):
