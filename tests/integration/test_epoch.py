@@ -10,11 +10,13 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
+from sealstream.deploy.stack import LocalStack
 from sealstream.kafka.partition import partition_of
 from sealstream.processors.epochs import Start, carry_out, has_begun, prepare
 from sealstream.schemas.entry import Kind, parse
 from sealstream.schemas.errors import ConfigError, EpochEnded, EpochNotDrained, EpochNotStarted, InstanceDiffers
 from sealstream.worker.settings import PREFIX, load_settings
+from support.commands import command
 from support.harness import AuditHarness, read_log
 from support.processing import PARTITIONS, TENANTS, committed, load, publish, run_engine, verify_chains, wait_ready
 from support.publish import RawRecord, event_value
@@ -202,6 +204,23 @@ def test_a_source_that_was_made_anew_is_left_for_another_one(chained: Pipeline, 
     go_on(after, 24 + PARTITIONS)
 
     assert checked(chained, after, gone=harness).check().kinds[Kind.EPOCH] == 13
+
+
+@pytest.mark.slow
+def test_an_epoch_can_go_on_in_another_cluster(chained: Pipeline, own_stack: Callable[..., LocalStack]) -> None:
+    """Chains move to other brokers as they move to other topics, and the old workers stop there as well."""
+    other = own_stack(database=False).kafka
+    after = chained.next_epoch(partitions=MORE, bootstrap=other)
+    why = ("--by", "ada", "--why", "new brokers", "--yes")
+    code, document = command(after, "epoch", "start", *why, "--from-kafka", chained.bootstrap, "--wait", "30")
+    assert (code, document.get("chains")) == (0, 13), document
+    load_next(after, "n", 24)
+    go_on(after, 24 + MORE)
+    with pytest.raises(EpochEnded):
+        run_engine(chained, until=lambda: False)
+
+    assert checked(chained, after).check().kinds[Kind.EPOCH] == 13
+    verify_chains(chained, after)
 
 
 def test_a_tenant_moves_with_the_number_of_partitions() -> None:

@@ -177,10 +177,16 @@ class Pipeline:
             if value != ""
         }
 
-    def next_epoch(self, *, partitions: int, **settings: object) -> Pipeline:
-        """Return the same instance in its next epoch, with its own number of partitions; close it as well."""
+    def next_epoch(self, *, partitions: int, bootstrap: str = "", **settings: object) -> Pipeline:
+        """Return the same instance in its next epoch.
+
+        Arguments:
+            partitions: Number of partitions there.
+            bootstrap: The brokers, if they are others.
+            settings: More settings by their names in lower case.
+        """
         following = Pipeline(
-            self.bootstrap,
+            bootstrap or self.bootstrap,
             self.topics.prefix.removesuffix("."),
             self.directory,
             database_url=self.database_url,
