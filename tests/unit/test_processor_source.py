@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import pytest
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import KafkaError
 
 from sealstream.kafka.transactions import AbortRequired, ProducerFatal, TransactionError
 from sealstream.processors.batch import Batch
@@ -59,10 +59,15 @@ class Endless:
         """As confluent-kafka's consumer."""
 
 
+def _endless(_clients: Clients, *, on_statistics: object) -> Endless:
+    del on_statistics
+    return Endless()
+
+
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     """An engine that reads an endless source; its transactions are the tests' to judge."""
-    monkeypatch.setattr(Clients, "consumer", lambda *_args, **_options: cast("Consumer", Endless()))
+    monkeypatch.setattr(Clients, "consumer", _endless)
     environment = {"SEALSTREAM_KAFKA": "127.0.0.1:1", "SEALSTREAM_WORKER_ID": "one"}
     made = Engine(load_settings(environment, batch_records_max=RECORDS_MAX), Status("t"))
     source_of(made).read_from({0: 0})
