@@ -10,18 +10,19 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import psutil
+from confluent_kafka import Producer
 
 from bench.common import Figure, Machine, Options, Result
 from bench.servers import serve
-from bench.source import publish_events
+from bench.source import event_maker, tenant_names
 from bench.usage import cpu_seconds
+from sealstream.kafka.partition import partition_of
 from support.processing import committed
 from support.workers import Pipeline, Worker
 
@@ -31,6 +32,8 @@ MORE_SHARE: Final = 10
 
 RUN_SECONDS: Final = 1_800.0
 _POLL_SECONDS: Final = 0.5
+_REPORT_EVENTS: Final = 100_000
+_SALT: Final = bytes(16)
 _MEGABYTE: Final = 1_000_000
 
 
@@ -45,10 +48,9 @@ def run(options: Options) -> Result:
         name = f"bench-{secrets.token_hex(4)}"
         pipeline = Pipeline(servers.kafka, name, Path(directory), partitions=options.partitions)
         pipeline.create_topics()
-        publish = _publisher(pipeline, options)
         try:
-            figures = _chain(pipeline, options, publish(0, events))
-            figures |= _restore(pipeline, options, lambda: publish(events, events + events // MORE_SHARE))
+            figures = _chain(pipeline, options, _publish(pipeline, options, 0, events))
+            figures |= _restore(pipeline, options, events)
         finally:
             pipeline.close()
         versions = dict(machine.versions) | servers.versions
@@ -63,20 +65,26 @@ def run(options: Options) -> Result:
     )
 
 
-def _publisher(pipeline: Pipeline, options: Options) -> Callable[[int, int], int]:
-    def publish(first: int, last: int) -> int:
-        counts = publish_events(
-            pipeline.bootstrap,
-            pipeline.topics.events,
-            first=first,
-            last=last,
-            tenants=options.tenants,
-            partitions=options.partitions,
-            progress=options.progress,
-        )
-        return sum(counts)
-
-    return publish
+def _publish(pipeline: Pipeline, options: Options, first: int, last: int) -> int:
+    """Publish events of these numbers, round the tenants, and return how many they are."""
+    names = tenant_names(options.tenants)
+    make, model, places = event_maker(names[0]), names[0], [partition_of(n, options.partitions) for n in names]
+    assert {len(name) for name in names} == {len(model)}, "tenants' names must be of one length"
+    producer = Producer({"bootstrap.servers": pipeline.bootstrap, "enable.idempotence": True, "linger.ms": 20})
+    for number in range(first, last):
+        index = number % options.tenants
+        # All names are of one length, so an event of one tenant becomes another's by its name alone.
+        value = make(number, _SALT).replace(model, names[index])
+        while True:
+            try:
+                producer.produce(pipeline.topics.events, value, names[index], places[index])
+                break
+            except BufferError:
+                producer.poll(0.1)
+        if not number % _REPORT_EVENTS:
+            options.progress(f"publishing: {number - first:,} of {last - first:,} events")
+    assert producer.flush(RUN_SECONDS) == 0, "not everything was published in time"
+    return last - first
 
 
 def _chain(pipeline: Pipeline, options: Options, records: int) -> dict[str, float]:
@@ -96,7 +104,7 @@ def _chain(pipeline: Pipeline, options: Options, records: int) -> dict[str, floa
     return figures
 
 
-def _restore(pipeline: Pipeline, options: Options, publish: Callable[[], int]) -> dict[str, float]:
+def _restore(pipeline: Pipeline, options: Options, events: int) -> dict[str, float]:
     """Let a second worker restore everything, and chain some more."""
     options.progress("restoring")
     before = sum(committed(pipeline).values())
@@ -107,7 +115,8 @@ def _restore(pipeline: Pipeline, options: Options, publish: Callable[[], int]) -
         "restore_cpu_seconds": cpu_seconds(psutil.Process(worker.process.pid)),
         "restore_peak_megabytes": _peak_bytes(worker) / _MEGABYTE,
     }
-    _wait_committed(pipeline, before + publish(), options)
+    more = _publish(pipeline, options, events, events + events // MORE_SHARE)
+    _wait_committed(pipeline, before + more, options)
     return figures | {"restored_and_chaining_peak_megabytes": _peak_bytes(worker) / _MEGABYTE}
 
 

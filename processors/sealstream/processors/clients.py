@@ -17,6 +17,9 @@ from sealstream.kafka.client import KAFKA_LOG, KafkaConnection, consumer_config,
 UNPACKED_BYTES_MAX: Final = 128 * 1024 * 1024
 """What a compressed batch of the source may unpack to; librdkafka refuses a larger one (zstd), and we stop there."""
 
+AHEAD_RECORDS: Final = 20_000
+"""How many records of a partition are fetched ahead; librdkafka takes some 300 bytes for each besides the record."""
+
 STATISTICS_SECONDS: Final = 2.0
 HEARTBEATS_PER_SESSION: Final = 5
 READER_WAIT_MS: Final = 20
@@ -72,6 +75,7 @@ class Clients:
             # The end of a partition tells how far its log is passed over even where the last offsets are no records.
             "enable.partition.eof": True,
             "check.crcs": True,
+            "queued.min.messages": AHEAD_RECORDS,
             "receive.message.max.bytes": UNPACKED_BYTES_MAX,
             "statistics.interval.ms": int(STATISTICS_SECONDS * 1000),
             "stats_cb": on_statistics,
@@ -84,6 +88,7 @@ class Clients:
         settings |= {
             "enable.partition.eof": True,
             "fetch.wait.max.ms": READER_WAIT_MS,
+            "queued.min.messages": AHEAD_RECORDS,
             "receive.message.max.bytes": UNPACKED_BYTES_MAX,
         }
         return Consumer(settings, logger=KAFKA_LOG)

@@ -224,8 +224,8 @@ class HeadsKeeper:
                     )
                 if examination.reader.head is not None:
                     positions[partition] = examination.reader.head.position
-            # A crash before this has changed nothing; after it all is done. The commit is one record a partition: a worker
-            # that finds only some of them stops as before, and running this again commits the rest.
+            # A crash before this has changed nothing; after it all is done. The commit is one record a partition: a
+            # worker that finds only some of them stops as before, and running this again commits the rest.
             member.serve()
             if positions:
                 member.commit(positions, pin(self._rules))

@@ -205,8 +205,7 @@ class Restorer:
         """Return the log's first offset, and one from which on all records of the window are read."""
         topic = self._topics.chained
         low, high = self._reader.bounds(topic, partition)
-        window = self._rules.genesis.window_offsets
-        span = window + window // 4 + 1024  # room for geneses and the markers of transactions
+        span = tail.window_offsets + tail.window_offsets // 4 + 1024  # room for geneses and the markers of transactions
         while True:
             start = max(low, high - span)
             if start == low:
@@ -214,6 +213,7 @@ class Restorer:
             yield f"partition {partition}: the beginning of the window"
             self._reader.assign(topic, partition, start)
             first = next((messages[0] for messages in self._reader.to_end() if messages), None)
-            if first is not None and tail.reaches_back(tail.parse(seal_of(first))):
+            entry = None if first is None else tail.parse(seal_of(first))
+            if entry is not None and tail.reaches_back(entry):
                 return low, start
-            span *= 4
+            span = tail.longer_span(span, entry)

@@ -23,7 +23,8 @@ class TailReader:
         self._rules = rules
         self._head = head
         self._window = rules.window()
-        self._window_start = head.position - rules.genesis.window_offsets
+        self.window_offsets = rules.genesis.window_offsets
+        self._window_start = head.position - self.window_offsets
         self._ends: dict[bytes, tuple[int, bytes]] = {}
         self._first: Entry | None = None
         self.last_offset = -1
@@ -34,6 +35,20 @@ class TailReader:
         Only offsets tell: a broker's clock may step back, and then an older record is near again.
         """
         return first.offset <= self._window_start
+
+    def longer_span(self, span: int, first: Entry | None) -> int:
+        """Return how many offsets of audit.chained to go back, where so many were too few.
+
+        Arguments:
+            span: How many they were.
+            first: The first entry there, if there was any.
+        """
+        reached = 0 if first is None else self._head.position - first.offset
+        if reached <= 0:
+            return span * 4
+        # An entry can take several offsets: two with its genesis, and more with small transactions, for their markers.
+        needed = span * self.window_offsets // reached
+        return min(needed + needed // 8 + 1024, span * 4)
 
     def feed(self, seal: bytes, value: bytes | None = None) -> None:
         """Take in one record: its seal and, for a gap, its value.
