@@ -5,12 +5,15 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sealstream.processors.ordinary import Run
+from sealstream.processors.chaining import Link
+from sealstream.processors.ordinary import End, Run
 from sealstream.processors.window import Window, namespace
 from sealstream.schemas.codec import ordinary_event_id, ordinary_mark, read_prefix
 from sealstream.schemas.entry import (
     EVENT_ID_BYTES,
     EVENT_ID_PATTERN,
+    TENANT_BYTES_MAX,
+    TENANT_PATTERN,
     VALUE_BYTES_MAX,
     Kind,
     entry_head,
@@ -78,6 +81,24 @@ def test_ordinary_events_take_the_short_way() -> None:
 
             assert ordinary_event_id(value, mark) == event_id.encode()
             assert ordinary_event_id(b"\x00\x00\x00\x00\x01" + value[10:], mark) == event_id.encode()
+
+
+def test_tenants_of_every_size_are_known_by_their_marks() -> None:
+    """What a chain's end holds of its tenant, to recognise and pack ordinary events, is right for every size."""
+    for size in range(1, TENANT_BYTES_MAX + 1):
+        name = b"t" * size
+        end = End(Link(name, seq=1), 0)
+
+        assert TENANT_PATTERN.fullmatch(name)
+        assert (end.head, end.mark, end.namespace) == (entry_head(Kind.EVENT, name), ordinary_mark(name), name + b"/")
+    assert not TENANT_PATTERN.fullmatch(b"t" * (TENANT_BYTES_MAX + 1))
+
+
+def test_a_chain_that_has_not_begun_takes_nothing_for_ordinary() -> None:
+    """Before its genesis, in another epoch, or if it is no tenant's, a chain leaves every record to the rules."""
+    ends = [End(Link(b"t"), 0), End(Link(b"t", seq=1, previous_topic=bytes(16)), 0), End(Link(b"!partition-0", 1), 1)]
+
+    assert [(end.head, end.mark, end.namespace) for end in ends] == [(b"", b"", b"")] * 3
 
 
 def test_the_bytes_of_an_id_are_those_of_its_pattern() -> None:

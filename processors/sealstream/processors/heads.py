@@ -57,12 +57,12 @@ def parse_link(name: bytes, value: bytes) -> Link:
     Raises:
         FormatError: The bytes are no head, or of another version.
     """
+    if len(value) == _CHAIN.size and value[0] == VERSION:
+        _, seq, digest = _CHAIN.unpack(value)
+        return Link(name, seq, digest)
     if len(value) == _CARRIED.size and value[0] == CARRIED_VERSION:
         return Link(name, *_CARRIED.unpack(value)[1:])
-    if len(value) != _CHAIN.size or value[0] != VERSION:
-        raise FormatError(f"the head of {name.decode(errors='backslashreplace')} is malformed or of another version")
-    _, seq, digest = _CHAIN.unpack(value)
-    return Link(name, seq, digest)
+    raise FormatError(f"the head of {name.decode(errors='backslashreplace')} is malformed or of another version")
 
 
 def partition_key(partition: int) -> bytes:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from sealstream.kafka.topics import TRACEPARENT_HEADER
 from sealstream.processors.window import Window, namespace
 from sealstream.schemas.codec import ordinary_event_id, ordinary_mark
-from sealstream.schemas.entry import PAYLOAD_PREFIX, Kind, entry_head, packer
+from sealstream.schemas.entry import PAYLOAD_PREFIX, TENANT_BYTES_MAX, Kind, entry_head, packer
 from sealstream.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +29,17 @@ LOG_APPEND_TIME: Final = 2
 NATIVE_PACKAGE: Final = "sealstream.native"
 _TRACEPARENT_PATTERN: Final = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NONE: Final = b""
+
+
+def _around_tenant(size: int) -> tuple[bytes, bytes, bytes]:
+    """Return what stands before a tenant of this size in an entry, and before and behind it in a mark."""
+    name = b"\xff" * size  # a byte that stands nowhere else in them
+    before_mark, behind_mark = ordinary_mark(name).split(name)
+    return entry_head(Kind.EVENT, name)[:-size], before_mark, behind_mark
+
+
+# By the size of the tenant: where each record is another tenant's, to pack these anew takes as long as to hash them.
+_AROUND_TENANT: Final = [(_NONE, _NONE, _NONE), *(_around_tenant(size) for size in range(1, TENANT_BYTES_MAX + 1))]
 
 
 class End:
@@ -46,15 +57,19 @@ class End:
     def __init__(self, link: Link, reason: int) -> None:
         self.link = link
         self.reason = reason
-        self.head = self.mark = self.namespace = _NONE
         if link.seq and not link.previous_topic:
             self.open()
+        else:
+            self.head = self.mark = self.namespace = _NONE
 
     def open(self) -> None:
         """Take ordinary records from now on, if this is a tenant's chain; it has begun."""
-        if not self.reason:
-            name = self.link.name
-            self.head, self.mark, self.namespace = entry_head(Kind.EVENT, name), ordinary_mark(name), namespace(name)
+        if self.reason:
+            self.head = self.mark = self.namespace = _NONE
+            return
+        name = self.link.name
+        before_head, before_mark, behind_mark = _AROUND_TENANT[len(name)]
+        self.head, self.mark, self.namespace = before_head + name, before_mark + name + behind_mark, namespace(name)
 
 
 @dataclass(slots=True)

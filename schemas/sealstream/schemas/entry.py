@@ -24,6 +24,7 @@ VALUE_BYTES_MAX: Final = 1_000_000
 """A source record with a larger value is quarantined: it must fit the output topic together with its seal."""
 
 PAYLOAD_PREFIX: Final = b"sealstream/payload1\n"
+TENANT_BYTES_MAX: Final = 64
 TENANT_PATTERN: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 EVENT_ID_PATTERN: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 EVENT_ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-"
