@@ -122,7 +122,8 @@ def test_chains_go_on_with_an_epoch_entry_each(batch: int) -> None:
 
 def test_a_gap_may_be_the_first_entry_of_an_epoch() -> None:
     """The chain of a partition goes on with kind 8 before a gap, and is not opened a second time behind it."""
-    fresh = [LostRange(PARTITION, 0, 2, (START_MS + 3) * 1000), source_record(3, None, b"x", START_MS + 3)]
+    behind = source_record(3, None, b"x", START_MS + 3)
+    fresh = (LostRange(PARTITION, 0, 2, (START_MS + 3) * 1000), behind)
     model = Model(GENESIS, TOPIC_ID, PARTITION)
     model.expect(modelled(PARTITION, OLD))
     following = next_epoch([model], NEXT_GENESIS, NEXT_TOPIC)[PARTITION]
@@ -131,7 +132,7 @@ def test_a_gap_may_be_the_first_entry_of_an_epoch() -> None:
     chains = Chains()
     for chain in distribute(states, partitions=8)[PARTITION]:
         chains.put(chain)
-    source = MemorySource([fresh[1]], begins_at=3)  # type: ignore[list-item]  # the second one is a record
+    source = MemorySource([behind], begins_at=3)
     verifier = PartitionVerifier(Rules(NEXT_GENESIS, NEXT_TOPIC, PARTITION), source, chains=chains)
 
     outcome = verifier.check([ChainedMessage(record) for record in log], list, latest=LATEST)
