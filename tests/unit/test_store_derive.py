@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sealstream.schemas.codec import EventReader, encode_event
+from sealstream.schemas.codec import EventReader, encode_event, schema_text
 from sealstream.schemas.entry import Kind, Quarantine
 from sealstream.schemas.errors import SchemaUnknown, Unreachable
 from sealstream.schemas.event import Actor, AuditEvent, Context, Outcome, Target
@@ -121,6 +121,17 @@ def test_a_registry_that_is_away_does_not_stop_the_sink(error: Exception, reason
 
     assert row is not None
     assert row.undecoded == reason
+
+
+def test_a_schema_that_takes_the_time_for_a_number_is_malformed() -> None:
+    """A registry's schema may leave out what a long means; its events are found by their id all the same."""
+    other = json.loads(schema_text("AuditEvent"))
+    other["fields"][4]["type"] = "long"
+    record = _record(encode_event(EVENT, schema_id=7))
+    row = Deriver(EventReader(schema_by_id=lambda _id: other))(stored_from(record))
+
+    assert row is not None
+    assert (row.event_id, row.undecoded) == ("ev-1", "malformed")
 
 
 def test_only_kinds_that_are_events_have_rows() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from sealstream.schemas.codec import Datum, EventReader
@@ -76,7 +77,10 @@ class Deriver:
         if stored.kind not in SEARCHED_KINDS or stored.payload is None:
             return None
         try:
-            return _row(stored, self.reader.read_datum(stored.payload))
+            event = self.reader.read_datum(stored.payload)
+            if isinstance(event["occurred_at"], datetime):  # else the writer's schema calls it a bare number
+                return _row(stored, event)
+            reason = MALFORMED
         except FrameInvalid:
             reason = MALFORMED
         except SchemaUnknown:

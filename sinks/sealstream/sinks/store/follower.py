@@ -110,13 +110,13 @@ class SearchFollower:
         """Derive a chunk of each partition that is behind, then rest a little."""
         self._woken.wait(LOOK_SECONDS)
         self._woken.clear()
+        self._look()  # first: how far the search is behind shows above all when it cannot go on
         with self._lock:
             behind, self._behind = sorted(self._behind), set()
         for partition in behind:
             if self._closing.is_set():
                 return
             self._follow(partition)
-        self._look()
         with self._lock:
             more = bool(self._behind)
         if more:

@@ -61,7 +61,7 @@ TENANTS_OF_EVENT: Final = sql.SQL(
     " (SELECT FROM sealstream.entries AS e WHERE e.tenant = h.tenant AND e.event_id = %(event_id)s)"
     " ORDER BY h.tenant LIMIT %(limit)s"
 )
-"""One look into the index (tenant, event_id) for each tenant: an index by the id alone would cost every insert."""
+"""One look into the index (event_id, tenant) for each tenant, so that it does not matter how often one has the id."""
 
 
 def proofs(rows: Sequence[Sequence[Any]], limit: int) -> EventProofs:

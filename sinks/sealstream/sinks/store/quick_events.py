@@ -135,6 +135,9 @@ def _optional(value: bytes, at: int) -> tuple[bytes | None, int]:
 
 
 def _size(value: bytes, at: int) -> tuple[int, int]:
+    byte = value[at]
+    if not byte & 0x81:
+        return byte >> 1, at + 1
     number, at = _long(value, at)
     if number < 0:
         raise _NotQuickError

@@ -1,4 +1,4 @@
--- What the store holds. Texts that are compared are of collation "C": no locale's order, and none of its costs.
+-- What the store holds. No key comes twice in an index (deduplicate_items = off: it is not looked for). Texts that are compared are of collation "C": no locale's order, and none of its costs.
 
 CREATE TABLE sealstream.entries (
   partition  integer  NOT NULL,  -- of the source
@@ -63,7 +63,8 @@ COMMENT ON TABLE sealstream.events IS
   'Derived from the payloads for search, and rebuildable from them. Never evidence.';
 
 -- Few on purpose: each index costs every insert. An actor's id can be longer than an index takes, so its beginning is indexed.
-CREATE INDEX events_actor ON sealstream.events (tenant, left(actor_id, 128), received_at, seq);
+CREATE INDEX events_actor ON sealstream.events (tenant, left(actor_id, 128), received_at, seq)
+  WITH (deduplicate_items = off);
 CREATE INDEX events_targets ON sealstream.events USING gin (targets jsonb_path_ops);
 
 CREATE TABLE sealstream.positions (
