@@ -63,8 +63,17 @@ def _chained_logs(pipeline: Pipeline) -> list[list[LogRecord]]:
 
 def wait_ready(worker: Worker, *, ready: bool = True, timeout_seconds: float = 60.0) -> None:
     """Wait until a worker's readiness is as given."""
-    wanted = 200 if ready else 503
-    wait_for(lambda: worker.get("/readyz")[0] == wanted, timeout_seconds=timeout_seconds, what=f"readiness {wanted}")
+    wanted, words = 200 if ready else 503, ""
+
+    def is_so() -> bool:
+        nonlocal words
+        status, words = worker.get("/readyz")
+        return status == wanted
+
+    try:
+        wait_for(is_so, timeout_seconds=timeout_seconds, what=f"readiness {wanted}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; the {worker.role} says: {words}") from None
 
 
 def group_of(pipeline: Pipeline) -> str:

@@ -11,6 +11,7 @@ from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec
 
 from sealstream.kafka.client import KafkaConnection
+from sealstream.kafka.patience import HANG_SECONDS
 from sealstream.processors.status import Status
 from sealstream.worker.logs import logger
 
@@ -30,7 +31,8 @@ class Ends(faust.Service):
 
     def __init__(self, connection: KafkaConnection, client_id: str, status: Status, **options: Any) -> None:
         # Quiet: while a broker is away, the consumer says so already, several times a second.
-        self._admin = AdminClient(connection.config(client_id) | {"log_level": 0})
+        self._config = connection.config(client_id) | {"log_level": 0}
+        self._admin: AdminClient | None = None
         self._status = status
         super().__init__(**options)
 
@@ -45,16 +47,23 @@ class Ends(faust.Service):
         places = {TopicPartition(self._status.topic, number): latest for number in shown}
         if not places:
             return
+        self._admin = self._admin or AdminClient(self._config)
         answers = cast(
             "dict[TopicPartition, Future[ListOffsetsResultInfo]]",
             self._admin.list_offsets(
                 places, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_SECONDS
             ),
         )
-        for place, answer in answers.items():
-            try:
-                found = await asyncio.wrap_future(answer)
-            except KafkaException as exception:
-                logger().debug("an end was not told", partition=place.partition, reason=str(exception))
+        waiting = {asyncio.wrap_future(answer): place.partition for place, answer in answers.items()}
+        _, silent = await asyncio.wait(waiting, timeout=HANG_SECONDS)
+        if silent:  # a client that saw its broker restart may wait for ever (librdkafka 2.16); the next one does not
+            self._admin = None
+        for answer, partition in waiting.items():
+            if answer in silent:
+                answer.cancel()
+            elif (error := answer.exception()) is None:
+                shown[partition].on_end(answer.result().offset)
+            elif isinstance(error, KafkaException):
+                logger().debug("an end was not told", partition=partition, reason=str(error))
             else:
-                shown[place.partition].on_end(found.offset)
+                raise error
