@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from sealstream.processors.cycle import Cycle
 from sealstream.schemas.entry import GapReason, Kind
 from sealstream.schemas.errors import ConfigError, InstanceDiffers, SealstreamError, SourceGap
 from sealstream.worker.settings import PREFIX, load_settings
+from support.commands import command, run_command
 from support.harness import AuditHarness
 from support.model import LostRange
 from support.processing import (
@@ -32,13 +34,13 @@ MakePipeline = Callable[..., Pipeline]
 ACME = partition_of(b"acme", PARTITIONS)
 
 
-def accept(pipeline: Pipeline, partition: int, first: int, last: int, **settings: object) -> None:
+def accept(
+    pipeline: Pipeline, partition: int, first: int, last: int, *, by: str = "ada", why: str = "full", **settings: object
+) -> None:
     """Accept a range as the command does, within this process."""
     environment = pipeline.environment | {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}
     loaded = load_settings(environment | {f"{PREFIX}WORKER_ID": "operator"})
-    prepared = prepare(
-        loaded, partition=partition, first=first, last=last, reason=GapReason.EXPIRED, by="ada", why="disk was full"
-    )
+    prepared = prepare(loaded, partition=partition, first=first, last=last, reason=GapReason.EXPIRED, by=by, why=why)
     record(loaded, prepared)
 
 
@@ -139,7 +141,7 @@ def test_two_gaps_and_markers_between_them(chained: Pipeline) -> None:
     verify_chains(chained)
 
 
-def refused(pipeline: Pipeline, error: type[SealstreamError], first: int, last: int, **settings: object) -> str:
+def refused(pipeline: Pipeline, error: type[SealstreamError], first: int, last: int, **settings: Any) -> str:
     """Return why an acceptance is refused."""
     with pytest.raises(error) as caught:
         accept(pipeline, ACME, first, last, **settings)
@@ -155,6 +157,8 @@ def test_nothing_but_exactly_what_is_lost_can_be_accepted(chained: Pipeline) -> 
     for part in ((first + 1, last), (first, last - 1), (first - 1, last)):
         assert f"lost are {first} to {last}" in refused(chained, SourceGap, *part)
     assert "does not exist" in refused(chained, ConfigError, first, last, topic_prefix="nowhere.")
+    for texts in ({"by": " "}, {"why": "a\x1b[2J"}, {"why": "x" * 1001}):
+        assert "printable" in refused(chained, ConfigError, first, last, **texts)
     refused(chained, InstanceDiffers, first, last, window_offsets=7)
     with pytest.raises(SourceGap):
         run_engine(chained, until=lambda: False)
@@ -199,3 +203,22 @@ def test_a_worker_that_dies_on_the_entry_is_repaired_by_the_next_one(
 def _fail(*arguments: object) -> None:
     del arguments
     raise RuntimeError("the plug was pulled")
+
+
+def test_the_command_asks_before_it_records(chained: Pipeline) -> None:
+    """Without a yes nothing is recorded, and where nobody can be asked that is the answer."""
+    first, last = lose(chained, 3, left=2)
+    place = ["--partition", str(ACME), "--from", str(first), "--to", str(last), "--by", "ada", "--why", "full"]
+    code, error = command(chained, "gap", "accept", *place)
+    assert (code, error["type"]) == (2, "ConfigError")
+    asked = run_command(chained, "gap", "accept", *place)
+    assert asked.returncode == 2
+    assert f"{first} to {last}" in asked.stdout.decode()
+    assert b"nothing was recorded" in asked.stderr
+    with pytest.raises(SourceGap):
+        run_engine(chained, until=lambda: False)
+    code, accepted = command(chained, "gap", "accept", *place, "--yes")
+    assert (code, accepted["again"]) == (0, False)
+    code, accepted = command(chained, "gap", "accept", *place, "--yes")
+    assert (code, accepted["again"]) == (0, True)
+    go_on(chained, last + 3)

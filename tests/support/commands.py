@@ -22,15 +22,20 @@ def command(pipeline: Pipeline, *arguments: str, **settings: object) -> tuple[in
         arguments: The command line behind the program's name.
         settings: Settings that differ, by their names in lower case.
     """
+    done = run_command(pipeline, *arguments, "--json", **settings)
+    assert done.stdout, done.stderr.decode()
+    return done.returncode, json.loads(done.stdout)
+
+
+def run_command(pipeline: Pipeline, *arguments: str, **settings: object) -> subprocess.CompletedProcess[bytes]:
+    """Run a command of an instance with nobody to answer its questions, and return what came of it."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     own = {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}
-    done = subprocess.run(
-        [sys.executable, "-m", "sealstream.deploy", *arguments, "--json"],
+    return subprocess.run(
+        [sys.executable, "-m", "sealstream.deploy", *arguments],
         env=clean | pipeline.environment | own,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=COMMAND_SECONDS,
         check=False,
     )
-    assert done.stdout, done.stderr.decode()
-    return done.returncode, json.loads(done.stdout)

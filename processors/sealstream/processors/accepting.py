@@ -71,9 +71,7 @@ def prepare(
         InstanceDiffers: The partition was chained with other settings, or from another topic.
         Unreachable: Kafka does not answer.
     """
-    for name, text in (("by", by), ("why", why)):
-        if not text.strip() or len(text) > TEXT_CHARACTERS_MAX or not text.isprintable():
-            raise ConfigError(f"--{name} needs 1 to {TEXT_CHARACTERS_MAX} printable characters")
+    require_texts(by=by, why=why)
     if not 0 <= partition < settings.partitions:
         raise ConfigError(f"partition {partition} does not exist", hint=f"they are 0 to {settings.partitions - 1}")
     topics = settings.topics()
@@ -98,6 +96,17 @@ def prepare(
     known = find_gap(surveyed.heads.acceptances, partition, (first, last), topic_id)
     position = observed.committed or 0
     return Acceptance(partition, topics.events, gap, position, observed.start, observed.end, recorded=known is not None)
+
+
+def require_texts(**texts: str) -> None:
+    """Refuse texts for the record that are empty, without end, or would steer the terminal of who reads them.
+
+    Raises:
+        ConfigError: One is; says which.
+    """
+    for name, text in texts.items():
+        if not text.strip() or len(text) > TEXT_CHARACTERS_MAX or not text.isprintable():
+            raise ConfigError(f"--{name} needs 1 to {TEXT_CHARACTERS_MAX} printable characters")
 
 
 def record(settings: Settings, acceptance: Acceptance) -> None:

@@ -30,7 +30,7 @@ from sealstream.kafka.client import KAFKA_LOG, KafkaConnection, consumer_config,
 from sealstream.kafka.partition import partition_of
 from sealstream.kafka.topics import TopicNames
 from sealstream.kafka.transactions import produce_waiting, transactional_call
-from sealstream.processors.accepting import write_heads
+from sealstream.processors.accepting import require_texts, write_heads
 from sealstream.processors.chaining import PartitionState, Rules
 from sealstream.processors.clients import Identity
 from sealstream.processors.cycle import pin
@@ -134,7 +134,7 @@ def prepare(start: Start, *, wait_seconds: float = 0.0) -> Plan:
         wait_seconds: How long the old epoch may still take to get there.
 
     Raises:
-        ConfigError: There is no epoch before this one.
+        ConfigError: There is no epoch before this one, or a text is empty or too long.
         EpochNotDrained: Something is left to do in the old epoch.
         InstanceDiffers: The old epoch is another instance's, or its source is not the topic that was chained.
         HeadsDiffer: What the old epoch's heads say cannot be used.
@@ -142,6 +142,7 @@ def prepare(start: Start, *, wait_seconds: float = 0.0) -> Plan:
     """
     if start.settings.epoch < 2:
         raise ConfigError("epoch 1 is the first, and needs no start", hint="set SEALSTREAM_EPOCH to the new epoch")
+    require_texts(by=start.by, why=start.why)
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
