@@ -106,6 +106,16 @@ def test_a_record_that_no_verifier_writes_there_stops_it(key: bytes | None) -> N
         StateReader(3).feed(key, POSITION.pack())
 
 
+def test_a_source_that_lost_its_beginning_is_gone_on_with_if_audit_chained_says_so() -> None:
+    """What audit.chained next declares lost lets the checks begin; less than the whole does not."""
+    source = SOURCE._replace(start=45)
+    for position, verified in ((POSITION, 40), (None, 0)):
+        found = begin_or_go(0, position, CHAINED, source, GENESIS, declared_to=45)
+        assert (found.source, found.verified) == (45, verified)
+        with pytest.raises(SourceExpired):
+            begin_or_go(0, position, CHAINED, source, GENESIS, declared_to=44)
+
+
 def test_a_first_verification_begins_at_the_beginning() -> None:
     """Without a state both logs are read from offset 0, and pinned by their topics' UUIDs."""
     position = begin_or_go(0, None, CHAINED, SOURCE, GENESIS)
