@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sealstream.processors.chaining import Link, PartitionState, Rules, chain
 from sealstream.processors.heads import (
+    MALFORMED_MAX,
     HeadsReader,
     PackedHeads,
     PartitionHead,
@@ -69,11 +70,36 @@ def test_a_malformed_partitions_head_is_refused(value: bytes) -> None:
 )
 def test_a_foreign_record_in_the_heads_stops_the_worker(key: bytes | None, value: bytes) -> None:
     """What no processor writes there is not passed over: the worker stops and names the way out."""
+    reader = HeadsReader(3)
+    reader.feed(key, value)
     with pytest.raises(HeadsDiffer) as caught:
-        HeadsReader(3).feed(key, value)
+        reader.require_sound()
 
     assert "partition 3" in caught.value.message
     assert "heads rebuild" in caught.value.hint
+    reader.feed(key, None)
+    reader.require_sound()
+
+
+def test_a_malformed_head_is_worth_nothing_until_it_is_written_anew() -> None:
+    """What stood there before counts no more, and neither does the malformed record once a sound one came."""
+    reader = HeadsReader(3)
+    for value in (pack_link(Link(b"acme", 1)), b"\x01short"):
+        reader.feed(chain_key(3, b"acme"), value)
+    assert (reader.heads.get(b"acme"), reader.heads.folded, len(reader.malformed)) == (None, 0, 1)
+    reader.feed(chain_key(3, b"acme"), pack_link(Link(b"acme", 2)))
+
+    reader.require_sound()
+    assert reader.heads.get(b"acme") == Link(b"acme", 2)
+
+
+def test_heads_full_of_malformed_records_are_not_read_to_their_end() -> None:
+    """Somebody who writes anything there cannot fill the worker's memory with it."""
+    reader = HeadsReader(3)
+    with pytest.raises(HeadsDiffer):
+        for number in range(100_000):
+            reader.feed(b"nonsense-%d" % number, b"x")
+    assert len(reader.malformed) <= MALFORMED_MAX + 1
 
 
 def test_the_latest_record_of_a_key_counts() -> None:
@@ -165,3 +191,16 @@ def test_a_foreign_seal_stops_the_worker(other: Rules | None) -> None:
     tail = TailReader(0, other or RULES, head)
     with pytest.raises(HeadsDiffer):
         tail.feed(seals[1] if other else seals[1][:-1])
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.integers(0, 2**63 - 1), st.booleans()))))
+def test_many_ends_are_remembered_as_one_by_one(batches: list[list[tuple[bytes, int, bool]]]) -> None:
+    """Put all at once, the ends of chains leave the same heads, and the same fold, as put one after the other."""
+    at_once, one_by_one = PackedHeads(), PackedHeads()
+    for batch in batches:
+        links = [Link(name, seq, bytes(32), bytes(16) if carried else b"") for name, seq, carried in batch]
+        at_once.put_all(links)
+        for link in links:
+            one_by_one.put(link)
+
+        assert at_once == one_by_one

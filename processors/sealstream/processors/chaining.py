@@ -83,6 +83,7 @@ class Heads(Protocol):
 
     def get(self, name: bytes) -> Link | None: ...
     def put(self, link: Link) -> None: ...
+    def put_all(self, links: Iterable[Link]) -> None: ...
     def __len__(self) -> int: ...
 
 
@@ -210,8 +211,7 @@ def chain(
         others.chain(record, keys.find(record.key()), run.received)
         run.position, run.index = offset + 1, run.index + 1
     chained.links = keys.grown()
-    for link in chained.links:
-        state.heads.put(link)
+    state.heads.put_all(chained.links)
     if run.position > state.position:
         state.position, state.last_offset, state.last_received = run.position, run.position - 1, run.received
     return chained

@@ -73,7 +73,7 @@ class Grown:
     def add(self, chained: Chained) -> None:
         """Add what a further slice made."""
         self.kinds = [before + more for before, more in zip(self.kinds, chained.kinds, strict=True)]
-        self.links.update((link.name, link) for link in chained.links)
+        self.links |= {link.name: link for link in chained.links}
 
 
 class Cycle:
@@ -199,8 +199,9 @@ class Cycle:
         """Produce heads: the chains first, their partition last, so that whoever has read it has read all of them."""
         produce, topic = self._producer.produce, self._topics.heads
         for partition, result in grown.items():
-            for link in result.links.values():
-                key, value = chain_key(partition, link.name), pack_link(link)
+            prefix = chain_key(partition, b"")
+            for name, link in result.links.items():
+                key, value = prefix + name, pack_link(link)
                 try:
                     produce(topic, value, key, partition)
                 except BufferError:
