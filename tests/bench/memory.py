@@ -20,7 +20,7 @@ from confluent_kafka import Producer
 
 from bench.common import Figure, Machine, Options, Result
 from bench.servers import serve
-from bench.source import event_maker, tenant_names
+from bench.source import event_maker
 from bench.usage import cpu_seconds
 from sealstream.kafka.partition import partition_of
 from support.processing import committed
@@ -67,9 +67,8 @@ def run(options: Options) -> Result:
 
 def _publish(pipeline: Pipeline, options: Options, first: int, last: int) -> int:
     """Publish events of these numbers, round the tenants, and return how many they are."""
-    names = tenant_names(options.tenants)
+    names = [b"tenant-%08d" % number for number in range(options.tenants)]
     make, model, places = event_maker(names[0]), names[0], [partition_of(n, options.partitions) for n in names]
-    assert {len(name) for name in names} == {len(model)}, "tenants' names must be of one length"
     producer = Producer({"bootstrap.servers": pipeline.bootstrap, "enable.idempotence": True, "linger.ms": 20})
     for number in range(first, last):
         index = number % options.tenants

@@ -15,10 +15,12 @@ from sealstream.kafka.client import consumer_config
 from sealstream.kafka.partition import partition_of
 from sealstream.processors import keeper as keeping
 from sealstream.processors.chaining import Link
+from sealstream.processors.epochs import Start, carry_out, prepare
 from sealstream.processors.heads import chain_key, pack_link
 from sealstream.processors.membership import SoleMember, WorkersRunning
 from sealstream.processors.rebuilding import NotRebuildable
 from sealstream.schemas.errors import HeadsDiffer, OffsetsExpired
+from sealstream.worker.settings import load_settings
 from support.harness import read_log
 from support.heads import (
     delete_offsets,
@@ -269,5 +271,30 @@ def test_a_running_worker_is_never_written_under(
         assert read_heads(chained)[own(tenant)].heads.packed[tenant.encode()] == pack_link(OTHER)
         [rebuilt] = keeper.rebuild([own(tenant)])
         assert rebuilt.written == 1
+    finally:
+        keeper.close()
+
+
+@pytest.mark.slow
+def test_chains_that_were_carried_over_are_kept(chained: Pipeline) -> None:
+    """In a later epoch the heads of tenants that have said nothing there yet are proven, and survive a rebuild."""
+    after = chained.next_epoch(partitions=PARTITIONS)
+    settings = load_settings(after.environment)
+    start = Start(settings=settings, old=settings.connection(), source_gone=False, by="ada", why="a test")
+    carry_out(prepare(start, wait_seconds=30))
+    tenant = TENANTS[0]
+    keeper = open_keeper(after)
+    try:
+        assert [checked.differences_total for checked in keeper.check(range(PARTITIONS))] == [0] * PARTITIONS
+        publish(after, RawRecord(tenant.encode(), event_value(tenant, "next")))
+        run_engine(after, until=lambda: sum(committed(after).values()) == 1)
+        [checked] = keeper.check([own(tenant)])
+        assert (checked.differences_total, checked.entries, checked.kept) == (0, 2, checked.chains - 1)
+
+        write_chain_head(after, tenant, pack_link(OTHER))
+        [rebuilt] = keeper.rebuild([own(tenant)])
+        assert (rebuilt.written, rebuilt.kept) == (1, checked.kept)
+        [checked] = keeper.check([own(tenant)])
+        assert checked.differences_total == 0
     finally:
         keeper.close()
