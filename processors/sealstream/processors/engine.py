@@ -303,15 +303,16 @@ class Engine:
         if overdue:
             self._source.shrink()
         if isinstance(error, ProducerFatal):
-            if not passing and not overdue:
-                raise namesake(error.message) if is_fenced(error.error) else error
-            # The outcome is unknown, or the coordinator gave the transaction up for its age. A new producer's start
-            # settles it, just as a new process' would, and the committed offset then tells what became of it.
+            if is_fenced(error.error) and not passing and not overdue:
+                raise namesake(error.message)
+            # The outcome is unknown, or the coordinator gave the transaction up for its age, or librdkafka lost count
+            # of its messages, as it may when a leader moves. A new producer's start settles all of it, just as a new
+            # process' would, and the committed offset then tells what became of it.
             self._producer = None
         elif is_replaced(error.error):
             self._join_again(Replaced(error.message))
             return
-        elif not passing and not overdue:
+        if not passing and not overdue:
             # The second batch is seldom just the first one: more records have come, maybe of other partitions.
             if self._failed.items() & batch.starts.items():
                 error.hint = "it would fail for ever; nothing was skipped. sealstream topics check may say why"
