@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -163,7 +163,7 @@ def _metric(worker: Worker, name: str) -> float:
 
 
 @contextmanager
-def _sink(pipeline: Pipeline, url: str) -> Iterator[Worker]:
+def _sink(pipeline: Pipeline, url: str) -> Generator[Worker]:
     # The same name each time: who comes back within the session is given its partitions at once.
     worker = pipeline.start("sink", database=url, worker_id="sink-0", batch_records_max=BATCH_RECORDS)
     try:

@@ -155,7 +155,8 @@ class Gathering:
         return self._ends.setdefault(partition, self._positions[partition])
 
     def _read(self, partition: int, offset: int, message: ConsumedRecord) -> _Read:
-        key, value, headers = message.key(), message.value(), message.headers() or []
+        key, value = message.key(), message.value()
+        headers: Headers = message.headers() or []
         if len(headers) == 1 and headers[0][0] == SEAL_ENTRY_HEADER:
             seal = headers[0][1]
         else:
