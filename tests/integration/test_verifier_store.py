@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from sealstream.schemas.entry import Genesis
 from sealstream.schemas.errors import ConfigError, StoreError, Unreachable
 from sealstream.sinks.verifier.audit import Level, VerifyResult, verify_store
 from support.chained import INSTANCE, Sealed
-from support.model import Model, SourceRecord
+from support.model import LostRange, Model, SourceRecord, next_epoch
 from support.publish import event_value
 from support.stores import Feeder, TestStore, migrated
 
@@ -212,3 +213,31 @@ def test_a_reader_of_one_tenant_verifies_that_tenant(store: TestStore, tmp_path:
     for _ in range(2):
         result = verify_store(url, state_path=tmp_path / "state.json")
         assert (result.exit_code, result.checked_through) == (0, {"acme": 20}), result.failure
+
+
+def _declare_lost(store: TestStore, models: list[Model], first: int, last: int) -> None:
+    """Store the entry of an accepted gap."""
+    made = models[0].expect([LostRange(0, first, last, 0)])
+    _feed(store, [Sealed(r.partition, r.key, r.value, r.entry) for r in made])
+
+
+def test_a_gap_holds_as_long_as_nothing_of_it_is_stored(store: TestStore, models: list[Model]) -> None:
+    """An accepted gap is a part of its chain; one that declares lost what another chain holds is a violation."""
+    _declare_lost(store, models, 191, 199)
+    assert _found(verify_store(store.url)) == []
+    _feed(store, _log(20, 22, models))
+    _declare_lost(store, models, 205, 230)
+
+    assert _found(verify_store(store.url)) == [("gap", "!partition-0", MISSING_KEYS + 2)]
+
+
+def test_an_epoch_holds_in_the_store(store: TestStore, models: list[Model]) -> None:
+    """Chains that go on in another topic and other partitions are clean, also for who begins behind the epoch."""
+    following = next_epoch(models, replace(GENESIS, window_offsets=500), bytes(range(16, 32)))
+    _feed(store, _log(0, 8, following))
+    result = verify_store(store.url)
+
+    assert (_found(result), result.exit_code) == ([], 0)
+    assert result.checked_through["acme"] == 20 + 1 + 8
+    for first in (20, 21, 22, 25):
+        assert _found(verify_store(store.url, tenant="acme", first_seq=first)) == []
