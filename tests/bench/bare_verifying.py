@@ -55,7 +55,7 @@ def run(task: Task) -> None:
             "transactional.id": f"{task.group}-0",
             "transaction.timeout.ms": 10_000,
             "compression.type": "lz4",
-            "linger.ms": 20,
+            "linger.ms": 0,
             "batch.num.messages": 10_000,
             "queue.buffering.max.messages": 1_000_000,
             "queue.buffering.max.kbytes": 262_144,

@@ -50,9 +50,7 @@ def producer(settings: Settings) -> Producer:
             transaction_timeout_seconds=settings.transaction_timeout_seconds,
         )
     )
-    # A transaction is sent while it is still being written: lingering makes fewer requests of it, and committing it
-    # does not wait for that.
-    return Producer(config | {"linger.ms": 20, "delivery.report.only.error": True}, logger=KAFKA_LOG)
+    return Producer(config | {"delivery.report.only.error": True}, logger=KAFKA_LOG)
 
 
 def group_name(settings: Settings) -> str:
