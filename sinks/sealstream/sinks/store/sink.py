@@ -104,7 +104,8 @@ class Sink:
         self._readers: dict[int, QuickReader] = {}
         self._begun_at = 0.0
         self._drained = False
-        self._full = False  # whether the last batch was as large as one may be; read by the search's thread
+        # Whether the last batch was as large as one may be, and more came behind it; read by the search's thread.
+        self._full = False
         self._pause_seconds = 0.0
         self._behind_since: float | None = None
         self._probed_at = self._months_at = float("-inf")
@@ -189,6 +190,7 @@ class Sink:
         )
         self._drained = len(messages) < min(SLICE_RECORDS, self._settings.batch_records_max - had)
         if not messages:
+            self._full = self._full and bool(had)
             return False
         if self._gathering is None:
             self._gathering, self._begun_at = self._new_batch(), time.monotonic()
