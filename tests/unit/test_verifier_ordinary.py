@@ -150,8 +150,19 @@ def test_the_pass_comes_to_what_the_whole_rules_come_to(
     source: list[SourceRecord], alterations: list[tuple[int, str, int]], batch: int
 ) -> None:
     """Whatever stands in source and log, sound or forged: same feed, same violations, same state behind it."""
-    log = _altered(chained(model_chain(source)), alterations)
+    _compare(source, _altered(chained(model_chain(source)), alterations), batch)
 
+
+@given(_ALTERATIONS.filter(bool), st.sampled_from([3, 1000]))
+@settings(max_examples=150, deadline=None)
+def test_what_is_altered_in_a_usual_log_does_not_pass(alterations: list[tuple[int, str, int]], batch: int) -> None:
+    """Among nothing but ordinary records, an altered one is left to the whole rules, whatever was altered of it."""
+    source = [source_record(n, name, event_value(name.decode(), f"e-{n}")) for n, name in enumerate([ACME, OTHER] * 20)]
+
+    _compare(source, _altered(chained(model_chain(source)), alterations), batch)
+
+
+def _compare(source: list[SourceRecord], log: list[ChainedRecord], batch: int) -> None:
     passed, outcome = verify_log(source, log, batch=batch)
     plain, expected = verify_log(source, log, batch=batch, made_by=WholeRules)
 
