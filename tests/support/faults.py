@@ -12,7 +12,7 @@ from typing import Literal, cast
 from confluent_kafka.admin import AdminClient, ConsumerGroupDescription
 
 from sealstream.processors.points import Point
-from support.aftermath import LOOK_SECONDS, WAIT_SECONDS, ends, wait_for_progress
+from support.aftermath import LOOK_SECONDS, WAIT_SECONDS, committed_by_now, ends, wait_for_progress
 from support.brokers import FaultBroker
 from support.processing import group_of, wait_ready
 from support.proxy import END_TXN, Side
@@ -81,6 +81,8 @@ class Scene:
         place = self.place
         if place.restarted:
             before = self._start("one")
+            every = self.pipeline.genesis.partitions
+            self._wait(lambda: len(committed_by_now(self.pipeline)) == every, "heads of every partition")
             self.wait_for_progress()
             before.kill()
         if place.hold is not None:

@@ -26,6 +26,7 @@ CONNECTIVITY_CODES: Final = frozenset(
     {
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._DESTROY_BROKER,  # noqa: SLF001 - a request waited for a connection that was given up for another one
         KafkaError._TIMED_OUT,
         KafkaError._MSG_TIMED_OUT,
         KafkaError._TIMED_OUT_QUEUE,
