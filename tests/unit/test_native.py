@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import sysconfig
+import tomllib
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealstream.processors.ordinary import NATIVE_PACKAGE, ChainOrdinary, Run, chain_ordinary, fastest
+from sealstream.processors.ordinary import (
+    NATIVE_DISTRIBUTION,
+    NATIVE_PACKAGE,
+    ChainOrdinary,
+    Run,
+    chain_ordinary,
+    fastest,
+)
 from sealstream.schemas.errors import ConfigError
 from support.model import SourceRecord
 from support.native import build_native
@@ -63,13 +71,38 @@ def test_without_it_python_does_it() -> None:
     assert fastest(native=False) is chain_ordinary
 
 
-def test_one_that_cannot_be_loaded_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installation for another Python stops the worker with the way out, and is not passed over silently."""
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An installation whose module cannot be imported, and the versions that the distributions say they have."""
     package = ModuleType(NATIVE_PACKAGE)
     package.__spec__ = ModuleSpec(NATIVE_PACKAGE, None)
     monkeypatch.setitem(sys.modules, NATIVE_PACKAGE, package)
-    monkeypatch.setitem(sys.modules, f"{NATIVE_PACKAGE}.ordinary", None)  # an import of it fails
+    monkeypatch.setitem(sys.modules, f"{NATIVE_PACKAGE}.ordinary", None)
+    versions = {"sealstream": "1.2.3", NATIVE_DISTRIBUTION: "1.2.3"}
+    monkeypatch.setattr("sealstream.processors.ordinary.version", versions.__getitem__)
+    return versions
 
-    with pytest.raises(ConfigError, match="cannot be loaded") as caught:
+
+def test_one_that_cannot_be_loaded_is_an_error(installed: dict[str, str]) -> None:
+    """An installation for another Python stops the worker with the way out, and is not passed over silently."""
+    assert len(set(installed.values())) == 1
+    with pytest.raises(ConfigError, match="sealstream-native cannot be loaded") as caught:
         fastest(native=True)
     assert "SEALSTREAM_NATIVE=false" in (caught.value.hint or "")
+
+
+def test_one_of_another_version_is_an_error(installed: dict[str, str]) -> None:
+    """A module that was left behind by an update is not used: it may not know a rule yet."""
+    installed[NATIVE_DISTRIBUTION] = "1.2.2"
+    with pytest.raises(ConfigError, match=r"sealstream-native 1\.2\.2 does not belong to sealstream 1\.2\.3"):
+        fastest(native=True)
+
+
+def test_both_distributions_have_one_version() -> None:
+    """What is installed from one tree belongs together."""
+    root = Path(__file__).resolve().parents[2]
+    found = [
+        tomllib.loads((root / path).read_text()) for path in ("pyproject.toml", "processors/native/pyproject.toml")
+    ]
+
+    assert found[0]["project"]["version"] == found[1]["project"]["version"]

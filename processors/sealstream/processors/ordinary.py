@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from sealstream.kafka.topics import TRACEPARENT_HEADER
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 LOG_APPEND_TIME: Final = 2
 """The timestamp type of a record whose time is the broker's, as the Kafka protocol and librdkafka number it."""
 
+NATIVE_DISTRIBUTION: Final = "sealstream-native"
 NATIVE_PACKAGE: Final = "sealstream.native"
 _TRACEPARENT_PATTERN: Final = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NONE: Final = b""
@@ -146,17 +148,18 @@ def fastest(*, native: bool) -> ChainOrdinary:
         native: Whether ``sealstream-native`` may do it, where it is installed.
 
     Raises:
-        ConfigError: It is installed for another Python, or cannot be loaded.
+        ConfigError: It is that of another version or for another Python, or cannot be loaded.
     """
     if not native or importlib.util.find_spec(NATIVE_PACKAGE) is None:
         return chain_ordinary
+    hint = "install it again from the same source, for this Python, or set SEALSTREAM_NATIVE=false"
     try:
+        mine, its = version("sealstream"), version(NATIVE_DISTRIBUTION)
+        if its != mine:  # it may not know a rule yet
+            raise ConfigError(f"{NATIVE_DISTRIBUTION} {its} does not belong to sealstream {mine}", hint=hint)
         return cast("ChainOrdinary", importlib.import_module(f"{NATIVE_PACKAGE}.ordinary").chain_ordinary)
-    except ImportError as error:
-        raise ConfigError(
-            f"sealstream-native cannot be loaded: {error}",
-            hint="install it again for this Python, or set SEALSTREAM_NATIVE=false",
-        ) from error
+    except ImportError as error:  # a distribution that is not found is one as well
+        raise ConfigError(f"{NATIVE_DISTRIBUTION} cannot be loaded: {error}", hint=hint) from error
 
 
 def traceparent(record: Record) -> bytes | None:
