@@ -25,7 +25,7 @@ LOOK_SECONDS = 0.2
 COMMITTED_SECONDS = 30.0
 """Within this, a record behind the last transaction is readable: far more than a transaction's timeout."""
 
-_JUST_BACK = CONNECTIVITY_CODES | {KafkaError.NOT_LEADER_FOR_PARTITION}
+_JUST_BACK = CONNECTIVITY_CODES | {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.OFFSET_NOT_AVAILABLE}
 """What a broker says that has just come back."""
 
 _POSITION = struct.Struct(">BQ")
