@@ -131,10 +131,11 @@ class Survey:
             Unreachable: No answer in time.
         """
         place = TopicPartition(self.topics.events, number)
+        latest = cast("OffsetSpec", OffsetSpec.latest())  # type: ignore[no-untyped-call]
         futures = cast(
             "dict[TopicPartition, Future[ListOffsetsResultInfo]]",
             self._client.list_offsets(
-                {place: cast("OffsetSpec", OffsetSpec.latest())},  # its type stub says that it may be None
+                {place: latest},
                 isolation_level=IsolationLevel.READ_UNCOMMITTED,
                 request_timeout=self._patience_seconds,
             ),
