@@ -58,6 +58,7 @@ def test_an_epoch_is_started_under_load(make_pipeline: MakePipeline, database_ur
             wait_for(lambda: sum(committed(before).values()) > 300, timeout_seconds=60, what="a load that is chained")
             code, refused = command(after, "epoch", "start", *why, "--yes")
             assert (code, refused["type"]) == (1, "EpochNotDrained")
+            assert old["sink"].terminate() == 0  # it is behind from here on
             started = thread.submit(command, after, "epoch", "start", *why, "--yes", "--wait", "90")
         # The publishers have stopped. The old worker passes over the end of its source before it is stopped.
         source = before.harness().source()
@@ -73,6 +74,9 @@ def test_an_epoch_is_started_under_load(make_pipeline: MakePipeline, database_ur
     with steady_load(after, "new"):
         new = {role: after.start(role) for role in ("processor", "sink")}
         wait_ready(new["processor"])
+        waits = "goes on with entry"
+        wait_for(lambda: waits in new["sink"].get("/readyz")[1], timeout_seconds=60, what="the store to wait")
+        old["sink"] = before.start("sink", worker_id="sink-0")
         code, followed = command(after, "epoch", "follow", "--wait", "90")
         assert (code, followed["followed"], followed["chains"]) == (0, True, 14)
         assert old["verifier"].terminate() == 0
