@@ -32,6 +32,9 @@ MORE_SHARE: Final = 10
 
 RUN_SECONDS: Final = 1_800.0
 _POLL_SECONDS: Final = 0.5
+_WORKER_ID: Final = "memory"
+"""Of both workers: the second need not wait for the end of the first one's session, and is assigned all at once."""
+
 _REPORT_EVENTS: Final = 100_000
 _SALT: Final = bytes(16)
 _MEGABYTE: Final = 1_000_000
@@ -88,7 +91,7 @@ def _publish(pipeline: Pipeline, options: Options, first: int, last: int) -> int
 
 def _chain(pipeline: Pipeline, options: Options, records: int) -> dict[str, float]:
     """Let a first worker chain the backlog."""
-    worker = pipeline.start("processor")
+    worker = pipeline.start("processor", worker_id=_WORKER_ID)
     idle_bytes = _wait_chaining(worker)
     begin = time.monotonic()
     _wait_committed(pipeline, records, options)
@@ -107,7 +110,7 @@ def _restore(pipeline: Pipeline, options: Options, events: int) -> dict[str, flo
     """Let a second worker restore everything, and chain some more."""
     options.progress("restoring")
     before = sum(committed(pipeline).values())
-    worker = pipeline.start("processor")
+    worker = pipeline.start("processor", worker_id=_WORKER_ID)
     _wait_chaining(worker)
     figures = {
         "restore_seconds": _restore_seconds(worker),

@@ -82,3 +82,12 @@ def test_verify_measures_publishing_and_checking(capsys: pytest.CaptureFixture[s
     assert set(found["ours"]["entries_per_second"]) == SPREAD
     assert found["ours"]["checked_entries_per_cpu_second"]["median"] > 0
     assert set(found["ratios"]) == {"bare_loop", "bare_loop_per_cpu_second"}
+
+
+def test_memory_measures_what_is_held_and_the_restore(capsys: pytest.CaptureFixture[str]) -> None:
+    """The result has what a worker held while it chained, and how long its successor took to restore all of it."""
+    found = bench(capsys, "memory", "--tenants", "300", "--events", "300")
+
+    assert found["ours"]["chaining_peak_megabytes"]["median"] > found["ours"]["started_megabytes"]["median"] / 2
+    assert found["ours"]["restore_seconds"]["median"] > 0
+    assert found["ours"]["restored_and_chaining_peak_megabytes"]["median"] > 0
