@@ -134,9 +134,7 @@ class HeadsKeeper:
             session_timeout_seconds=settings.session_timeout_seconds,
         )
         self._steps = Steps(on_progress)
-        admin = AdminClient(
-            self._connection.config(self._identity.member), logger=KAFKA_LOG
-        )
+        admin = AdminClient(self._connection.config(self._identity.member), logger=KAFKA_LOG)
         instance = Instance(self._connection, self._identity, self._topics, settings.genesis(), patience_seconds=0)
         self._rules = drive(instance.check_topics(), self._steps.tell)
         self._consumer = self._clients.reader()

@@ -148,9 +148,7 @@ class SoleMember:
         self._lost = True
 
     def _members(self) -> list[str]:
-        client = AdminClient(
-            self._connection.config(self._identity.member), logger=KAFKA_LOG
-        )
+        client = AdminClient(self._connection.config(self._identity.member), logger=KAFKA_LOG)
         group = self._identity.group
         future = cast(
             "Future[ConsumerGroupDescription]",
