@@ -71,7 +71,14 @@ def test_a_chain_comes_back_as_it_was(
 def test_a_sound_chain_is_written_like_any_other(seq: int, prev: bytes) -> None:
     """The short way that nearly all chains take gives the same JSON, and is read in both ways."""
     chain = Chain(b"acme", seq, prev)
-    fields = {"seq": seq, "prev": prev.hex(), "other": None, "missing": False, "open": [], "unreported": 0}
+    fields: dict[str, object] = {
+        "seq": seq,
+        "prev": prev.hex(),
+        "other": None,
+        "missing": False,
+        "open": [],
+        "unreported": 0,
+    }
 
     assert pack_chain(chain) == json.dumps(fields, separators=(",", ":")).encode()
     assert parse_chain(b"acme", pack_chain(chain)) == parse_chain(b"acme", json.dumps(fields).encode()) == chain
