@@ -126,6 +126,7 @@ def test_workers_of_the_wrong_epoch_stop(chained: Pipeline) -> None:
     assert len([r for log in read_log(after.connection, after.topics.chained, MORE) for r in log]) > 20
 
 
+@pytest.mark.slow
 def test_an_epoch_does_not_end_while_something_is_left_to_do(chained: Pipeline) -> None:
     """Records that are not chained, an open transaction and a running worker each keep the old epoch from its end."""
     after = chained.next_epoch(partitions=MORE)
