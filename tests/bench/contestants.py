@@ -39,6 +39,7 @@ STREAMS_SETTINGS: Final[dict[str, str]] = {
     "producer.linger.ms": "5",
     "producer.batch.size": str(512 * 1024),
     "producer.buffer.memory": str(256 * 1024 * 1024),
+    "buffered.records.per.partition": "20000",  # at its default of 1000 a thread pauses partitions all the time
     "consumer.max.poll.records": "10000",
     "consumer.max.partition.fetch.bytes": str(4 * 1024 * 1024),
     "consumer.fetch.max.bytes": str(64 * 1024 * 1024),
