@@ -9,6 +9,7 @@ from typing import Final, cast
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER
+from sealstream.kafka.watermarks import watermarks
 from sealstream.processors.failures import classify
 from sealstream.schemas.errors import Unreachable, UnsafeState
 
@@ -75,12 +76,9 @@ class LogReader:
             Unreachable: No answer in time.
         """
         try:
-            bounds = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=REQUEST_SECONDS, cached=False
-            )
+            return watermarks(self._consumer, topic, partition, timeout_seconds=REQUEST_SECONDS)
         except KafkaException as exception:
             raise classify(exception.args[0], f"ask for the offsets of {topic}") from exception
-        return bounds
 
     def _is_end(self, message: Message) -> bool:
         """Return whether a message only says that a partition ended; raise what else it says besides records."""

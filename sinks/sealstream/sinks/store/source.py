@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from sealstream.kafka.client import KAFKA_LOG, ClientConfig, KafkaConnection, consumer_config
 from sealstream.kafka.replacement import Replaced
+from sealstream.kafka.watermarks import watermarks
 from sealstream.schemas.errors import ConfigError, SourceGap, Unreachable
 from sealstream.worker.logs import logger
 
@@ -156,15 +157,9 @@ class ChainedSource:
             Unreachable: Kafka does not answer.
         """
         try:
-            place = TopicPartition(self.topic, partition)
-            found = cast(  # its type stub leaves out that a timeout gives nothing
-                "tuple[int, int] | None",
-                self._consumer.get_watermark_offsets(place, timeout=BOUNDS_TIMEOUT_SECONDS, cached=False),
-            )
+            found = watermarks(self._consumer, self.topic, partition, timeout_seconds=BOUNDS_TIMEOUT_SECONDS)
         except KafkaException as error:
             raise Unreachable(f"Kafka does not answer: {error.args[0].str()}", hint="check the brokers") from error
-        if found is None:
-            raise Unreachable(f"Kafka does not say where {self.topic} partition {partition} begins")
         self._trouble = ""
         return found
 

@@ -19,6 +19,7 @@ from sealstream.kafka.client import KAFKA_LOG, KafkaConnection, consumer_config
 from sealstream.kafka.partition import partition_of
 from sealstream.kafka.topics import TopicNames
 from sealstream.kafka.transactions import produce_waiting, transactional_call
+from sealstream.kafka.watermarks import watermarks
 from sealstream.schemas.entry import Genesis, is_tenant
 from sealstream.schemas.errors import ConfigError, EpochNotDrained, HeadsDiffer, InstanceDiffers, Unreachable
 from sealstream.sinks.verifier.clients import group_name, producer
@@ -168,7 +169,7 @@ class _Epoch:
     def end(self, topic: str, number: int) -> int:
         """Return the offset behind all that was written to a partition, open transactions included."""
         try:
-            return self._all.get_watermark_offsets(TopicPartition(topic, number), timeout=ASK_SECONDS, cached=False)[1]
+            return watermarks(self._all, topic, number, timeout_seconds=ASK_SECONDS)[1]
         except KafkaException as exception:
             raise Unreachable(f"the end of {topic} cannot be read: {exception.args[0].str()}") from exception
 
