@@ -71,6 +71,7 @@ def _offer(pipeline: Pipeline, options: Options, sent: list[float]) -> None:
         sent[number] = time.monotonic()
         producer.produce(pipeline.topics.events, value, tenant, partition_of(tenant, options.partitions))
     producer.flush(_LAST_SECONDS)
+    producer.close()
 
 
 def _receive(pipeline: Pipeline, count: int) -> list[float]:
