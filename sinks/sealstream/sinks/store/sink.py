@@ -112,7 +112,7 @@ class Sink:
         self._done = threading.Event()
         # Read by the web port's threads.
         self._alive_at = time.monotonic()
-        self._ready, self._words = False, "waiting for the group"
+        self._ready, self._words = False, "waiting for Kafka's group"
 
     def run(self) -> None:
         """Work until the stop signal.
@@ -166,7 +166,8 @@ class Sink:
             source.idle(IDLE_SECONDS)
             metrics.SINK_ASSIGNED.set(0)
             self._ready = source.joined and not source.trouble
-            self._words = source.trouble or ("no partition assigned" if source.joined else "waiting for the group")
+            idle = "no partition assigned" if source.joined else "waiting for Kafka's group"
+            self._words = f"Kafka: {source.trouble}" if source.trouble else idle
             return
         if frozenset(source.reading) != source.assigned:
             self._claim()

@@ -269,6 +269,7 @@ class ChainedSource:
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         logger().warning("partitions lost: the group did not hear of this worker in time", topic=self.topic)
         self._on_revoke(consumer, partitions)
+        self.joined = False  # it is no member any more, and may not become one while the brokers are away
 
 
 def _size(messages: list[Message]) -> int:
