@@ -219,7 +219,8 @@ def _prepare(start: Start) -> Plan:
         names = (topics.heads, topics.chained) if start.source_gone else (topics.heads, topics.chained, topics.events)
         states = survey.require(*names)
         numbers = range(states[topics.heads].partitions)
-        surveyed = [survey.heads(n) if start.source_gone else survey.partition(n) for n in numbers]
+        source_id = None if start.source_gone else states[topics.events].topic_id
+        surveyed = [survey.partition(n, topic_id=source_id) if source_id else survey.heads(n) for n in numbers]
         heads = {one.observed.partition: one.heads.head for one in surveyed}
         old_genesis = _one_genesis(start, [head for head in heads.values() if head is not None])
         if not start.source_gone:

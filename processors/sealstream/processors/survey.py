@@ -89,8 +89,13 @@ class Survey:
                 raise ConfigError(f"the topic {name} does not exist", hint="check SEALSTREAM_TOPIC_PREFIX and _EPOCH")
         return states
 
-    def partition(self, number: int) -> Surveyed:
+    def partition(self, number: int, *, topic_id: bytes | None = None) -> Surveyed:
         """Return what is known of a partition, once heads and committed offset agree; at the latest after a while.
+
+        Arguments:
+            number: The partition.
+            topic_id: The UUID of the source topic, if known: heads of another topic never agree with this one's
+                offsets, and are not waited for.
 
         Raises:
             HeadsDiffer: audit.heads holds what no processor writes there.
@@ -106,7 +111,8 @@ class Survey:
                 for message in messages:
                     reader.feed(message.key(), message.value())
             position = None if reader.head is None else reader.head.position
-            if position == committed or time.monotonic() >= deadline:
+            foreign = topic_id is not None and reader.head is not None and reader.head.topic_id != topic_id
+            if position == committed or foreign or time.monotonic() >= deadline:
                 return Surveyed(Observed(number, committed, reader.head, start, end), reader)
             time.sleep(AGREE_PAUSE_SECONDS)
 
