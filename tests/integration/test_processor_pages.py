@@ -116,9 +116,10 @@ def test_a_stuck_partition_is_named(make_pipeline: MakePipeline, monkeypatch: py
             for partition in (stuck, other):
                 tenant = tenants[partition]
                 publish(pipeline, RawRecord(tenant.encode(), event_value(tenant, f"e-{number}")))
-        runner.run_until(lambda: not runner.status.ready()[0], "the stuck partition")
-        words = runner.status.ready()[1]
-        assert f"partition {stuck}: its records: 3 offsets behind" in words
+        named = f"partition {stuck}: its records: 3 offsets behind"
+        runner.run_until(lambda: named in runner.status.ready()[1], "the stuck partition")
+        ready, words = runner.status.ready()
+        assert not ready
         assert f"partition {other}" not in words
         runner.engine._source.consumer.resume(place)  # pyright: ignore[reportPrivateUsage]
         runner.run_until(lambda: runner.status.ready()[0], "readiness")
