@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -13,7 +14,7 @@ from confluent_kafka.admin import AdminClient, ConsumerGroupDescription
 from sealstream.kafka.partition import partition_of
 from sealstream.processors.points import Point
 from support.harness import LogRecord, read_log
-from support.processing import PARTITIONS, TENANTS, abort, group_of, publish
+from support.processing import PARTITIONS, TENANTS, abort, group_of, publish, wait_ready
 from support.publish import RawRecord, event_value
 from support.workers import Pipeline, wait_for
 
@@ -24,7 +25,7 @@ TRACE = b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"
 
 
 @pytest.mark.slow
-def test_two_runs_over_one_source_make_the_same_bytes(make_pipeline: MakePipeline) -> None:
+def test_two_runs_over_one_source_make_the_same_bytes(make_pipeline: MakePipeline, tmp_path: Path) -> None:
     """A worker that is killed in one transaction after the other, and two workers with large batches of which one is
     killed, make the same keys, values and headers in the same order, dead letters included.
     """
@@ -38,10 +39,13 @@ def test_two_runs_over_one_source_make_the_same_bytes(make_pipeline: MakePipelin
     first = [_content(pipeline, topic) for topic in (pipeline.topics.chained, pipeline.topics.deadletter)]
 
     _forget(pipeline)
+    here = tmp_path / "here"
     victim = pipeline.start(
-        "processor", worker_id="two", batch_records_max=1_000, failpoints=f"{Point.AFTER_SEND_OFFSETS}#1=kill"
+        "processor", worker_id="two", batch_records_max=1_000, failpoints=f"{Point.AFTER_SEND_OFFSETS}#1=kill@{here}"
     )
-    pipeline.start("processor", worker_id="three", batch_records_max=333)
+    wait_for(here.exists, timeout_seconds=90, what="a transaction that is not committed")
+    wait_ready(pipeline.start("processor", worker_id="three", batch_records_max=333), ready=False)
+    here.unlink()
     assert victim.wait(timeout_seconds=90) == -signal.SIGKILL
     pipeline.start("processor", worker_id="two", batch_records_max=1_000)
     pipeline.harness().check()
