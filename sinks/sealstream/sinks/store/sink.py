@@ -166,8 +166,8 @@ class Sink:
             source.idle(IDLE_SECONDS)
             metrics.SINK_ASSIGNED.set(0)
             self._ready = source.joined and not source.trouble
-            idle = "no partition assigned" if source.joined else "waiting for Kafka's group"
-            self._words = f"Kafka: {source.trouble}" if source.trouble else idle
+            waiting = "no partition assigned" if source.joined else "waiting for Kafka's group"
+            self._words = f"Kafka: {source.trouble}" if source.trouble else waiting
             return
         if frozenset(source.reading) != source.assigned:
             self._claim()
