@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 
 from sealstream.schemas.errors import SealInvalid
 from sealstream.sinks.store.batch import batch_of
-from support.chained import INSTANCE, Chains, Sealed
+from support.chained import INSTANCE, Chains
+from support.stores import Consumed
 
 
-@dataclass
-class _Consumed:
-    """A record of audit.chained at an offset."""
-
-    sealed: Sealed
-    at: int
-
-    def partition(self) -> int:
-        return self.sealed.partition
-
-    def offset(self) -> int:
-        return self.at
-
-    def key(self) -> bytes:
-        return self.sealed.key
-
-    def value(self) -> bytes:
-        return self.sealed.value
-
-    def headers(self) -> list[tuple[str, bytes]]:
-        return [("seal-entry", self.sealed.entry)]
-
-
-def _consumed(count: int) -> list[_Consumed]:
+def _consumed(count: int) -> list[Consumed]:
     places: dict[int, int] = {}
-    found: list[_Consumed] = []
+    found: list[Consumed] = []
     for sealed in Chains().events(8, count):
         place = places.get(sealed.partition, 10)
-        found.append(_Consumed(sealed, place))
+        found.append(Consumed(sealed, place))
         places[sealed.partition] = place + 3  # what lies between are ends of transactions
     return found
 
@@ -73,6 +51,6 @@ def test_one_bad_seal_refuses_the_batch() -> None:
     """Nothing of a batch with a record that is not what its seal says gets further."""
     messages = _consumed(4)
     sealed = messages[-1].sealed
-    messages[-1].sealed = Sealed(sealed.partition, sealed.key, sealed.value + b"x", sealed.entry)
+    messages[-1] = replace(messages[-1], sealed=replace(sealed, value=sealed.value + b"x"))
     with pytest.raises(SealInvalid):
         batch_of(messages, dict.fromkeys(range(4), 10), topic="c", instance=INSTANCE)

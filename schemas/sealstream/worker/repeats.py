@@ -36,8 +36,8 @@ class Repeats(logging.Filter):
         """Return whether the line goes through; one that stands for others as well says for how many."""
         text = record.getMessage()
         kind, now = f"{record.levelno} {text.partition(_DETAILS)[0]}", self._clock()
-        said_at, held_back = self._said.get(kind, (-AGAIN_SECONDS, 0))
-        if kind in self._said and now - said_at < AGAIN_SECONDS:
+        said_at, held_back = self._said.get(kind, (float("-inf"), 0))
+        if now - said_at < AGAIN_SECONDS:
             self._said[kind] = said_at, held_back + 1
             return False
         self._said[kind] = now, 0

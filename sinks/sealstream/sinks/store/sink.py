@@ -322,12 +322,7 @@ class Sink:
         self._ready, self._words = False, str(error)
         self._pause_seconds = min(PAUSE_SECONDS_MAX, max(PAUSE_SECONDS_MIN, self._pause_seconds * 2))
         logger().warning("waiting", reason=error.message, hint=error.hint, pause_seconds=self._pause_seconds)
-        try:
-            self._land()
-        except Unreachable as other:
-            logger().warning("a batch was not stored", reason=other.message)
-        self._gathering, self._full = None, False
-        self._writer.close()
+        self._drop()
         self._source.stand_still()
         until = time.monotonic() + self._pause_seconds
         while not self._stop.is_set() and (left := until - time.monotonic()) > 0:
@@ -342,13 +337,17 @@ class Sink:
         self._second_chance.take(error)
         self._ready, self._words = False, "joining the group again"
         logger().warning("joining the group again", reason=error.message)
+        self._drop()
+        self._source.renew()
+
+    def _drop(self) -> None:
+        """Let the batch in flight end, one way or the other, and forget what was gathered: it comes again."""
         try:
             self._land()
-        except Unreachable as other:
-            logger().warning("a batch was not stored", reason=other.message)
+        except Unreachable as error:
+            logger().warning("a batch was not stored", reason=error.message)
         self._gathering, self._full = None, False
         self._writer.close()
-        self._source.renew()
 
     def _end_waiting(self) -> None:
         """Let the transaction in flight finish when the worker shall stop, but not for ever."""

@@ -11,6 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Messag
 
 from sealstream.kafka.client import KafkaConnection
 from sealstream.kafka.topics import TopicNames
+from sealstream.kafka.watermarks import watermarks
 from sealstream.schemas.entry import WINDOW_KINDS, Entry, entry_hash
 from sealstream.schemas.errors import HeadsDiffer, SourceExpired, Unreachable
 from sealstream.schemas.violation import ViolationType
@@ -65,10 +66,9 @@ class Loader:
             Unreachable: Kafka does not answer.
         """
         try:
-            found = self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ASK_SECONDS)
+            return watermarks(self._consumer, topic, number, timeout_seconds=ASK_SECONDS)
         except KafkaException as exception:
             raise Unreachable(f"the bounds of {topic} cannot be read: {exception.args[0].str()}") from exception
-        return found[0], found[1]
 
     def state(self, number: int, committed: Callable[[], int | None]) -> StateReader:
         """Return a partition's state once it equals the group's committed offset.

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from sealstream.kafka.client import KafkaConnection
 from sealstream.kafka.replacement import Replaced
+from sealstream.kafka.watermarks import watermarks
 from sealstream.schemas.errors import ConfigError, Unreachable
 from sealstream.sinks.verifier.clients import reader
 from sealstream.sinks.verifier.records import SourceMessage, source_record
@@ -147,10 +148,9 @@ class SourceReader:
             Unreachable: Kafka does not answer.
         """
         try:
-            found = self._consumer.get_watermark_offsets(TopicPartition(self.topic, number), timeout=ASK_SECONDS)
+            return watermarks(self._consumer, self.topic, number, timeout_seconds=ASK_SECONDS)
         except KafkaException as exception:
             raise Unreachable(f"the bounds of {self.topic} cannot be read: {exception.args[0].str()}") from exception
-        return found
 
     def look_up(self, number: int, offset: int) -> SourceRecord | None:
         """Return the record at an offset, if a read_committed reader sees one there.
