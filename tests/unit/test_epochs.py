@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -119,10 +120,30 @@ def test_the_mark_of_an_end_comes_back_and_can_be_taken_back() -> None:
     assert reader.end == end
     reader.feed(end_key(3), None)
     assert reader.end is None
-    for value in (b"", b"[]", b"{}", end.pack().replace(b'"next":2', b'"next":1')):
+    assert replace(end, next=3) != end
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"version": True},
+        {"next": 1},
+        {"next": "2"},
+        {"next": True},
+        {"by": None},
+        {"why": 7},
+        {"ended_at": ["2026"]},
+    ],
+)
+def test_what_is_no_mark_of_an_end_is_refused(change: dict[str, object]) -> None:
+    """A record that no command writes is an error, never half a mark."""
+    end = EpochEnd(next=2, by="ada", why="growth", ended_at="2026-01-02T03:04:05+00:00")
+    with pytest.raises(FormatError):
+        EpochEnd.parse(json.dumps(json.loads(end.pack()) | change).encode())
+    for value in (b"", b"[]", b"{}", b"\xff", b"1"):
         with pytest.raises(FormatError):
             EpochEnd.parse(value)
-    assert replace(end, next=3) != end
 
 
 def test_a_worker_has_another_name_to_the_brokers_in_each_epoch() -> None:

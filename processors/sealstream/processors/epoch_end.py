@@ -53,10 +53,11 @@ class EpochEnd:
         try:
             fields: dict[str, Any] = json.loads(value)
             version, following = fields["version"], fields["next"]
-            by, why, ended_at = str(fields["by"]), str(fields["why"]), str(fields["ended_at"])
+            by, why, ended_at = fields["by"], fields["why"], fields["ended_at"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise FormatError("the mark of an epoch's end is malformed") from error
-        if version != VERSION or type(following) is not int or following < 2:
+        texts = all(isinstance(text, str) for text in (by, why, ended_at))
+        if type(version) is not int or version != VERSION or type(following) is not int or following < 2 or not texts:
             raise FormatError("the mark of an epoch's end is malformed or of another version")
         return cls(next=following, by=by, why=why, ended_at=ended_at)
 
