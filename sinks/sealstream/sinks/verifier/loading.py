@@ -28,6 +28,8 @@ from sealstream.worker.logs import logger
 RECENT_ENTRIES: Final = 65_536
 """How many entries back the one that was verified last is looked for."""
 SETTLING_PAUSE_SECONDS: Final = 0.5
+STOP_LOOK_SECONDS: Final = 0.05
+"""How often a pause looks whether the worker was told to stop."""
 
 
 class Loader:
@@ -202,7 +204,7 @@ class Loader:
         while time.monotonic() < deadline:
             if self._stopping():
                 raise Interrupted
-            time.sleep(0.05)
+            time.sleep(STOP_LOOK_SECONDS)
 
 
 def _is_gone(chain: Chain, end: tuple[int, bytes], recent: deque[bytes]) -> bool:
