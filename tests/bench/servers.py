@@ -6,10 +6,14 @@ import contextlib
 import os
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Final
 
-from sealstream.deploy.stack import read_state
+from sealstream.deploy.stack import JavaTuning, read_state
 from sealstream.deploy.stack.kafka import KAFKA_VERSION
 from support.providers import DATABASE_VARIABLE, KAFKA_VARIABLE, private_stack
+
+# How the embedded Kafka is started: as one in production is, not as the one of tests and demonstrations.
+_KAFKA_TUNING: Final = JavaTuning.LONG_LOAD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +24,7 @@ class Servers:
         kafka: Bootstrap servers.
         database: URL of PostgreSQL's superuser; empty if none was asked for.
         pids: The processes of the embedded servers, by ``kafka`` and ``database``; none of servers that were given.
-        versions: Versions for the machine's description.
+        versions: Versions for the machine's description, with the flags of the runtime that the embedded Kafka has.
     """
 
     kafka: str
@@ -42,12 +46,12 @@ def serve(*, database: bool = False) -> Generator[Servers]:
     if given_kafka and not own_database:
         yield Servers(kafka=given_kafka, database=given_database if database else "", versions={"kafka": "as given"})
         return
-    with private_stack(kafka=not given_kafka, database=own_database) as stack:
+    with private_stack(kafka=not given_kafka, database=own_database, kafka_tuning=_KAFKA_TUNING) as stack:
         state = read_state(stack.directory)
         assert state is not None
         yield Servers(
             kafka=given_kafka or stack.kafka,
             database=stack.database if own_database else given_database if database else "",
             pids={name: identity.pid for name, identity in state.servers.items()},
-            versions={"kafka": "as given" if given_kafka else KAFKA_VERSION},
+            versions={"kafka": "as given" if given_kafka else f"{KAFKA_VERSION} ({' '.join(_KAFKA_TUNING.value)})"},
         )

@@ -20,7 +20,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
-from sealstream.deploy.stack import LocalStack, erase
+from sealstream.deploy.stack import JavaTuning, LocalStack, erase
 from sealstream.deploy.stack.kafka import KAFKA_VERSION
 from sealstream.deploy.stack.registry import REGISTRY_VERSION
 from support.workers import wait_for
@@ -93,11 +93,17 @@ def serve_registry() -> Generator[Served]:
 
 
 @contextlib.contextmanager
-def private_stack(*, kafka: bool = True, database: bool = True, registry: bool = False) -> Generator[LocalStack]:
-    """Run a local stack of its own in a temporary directory, and leave nothing of it."""
+def private_stack(
+    *,
+    kafka: bool = True,
+    database: bool = True,
+    registry: bool = False,
+    kafka_tuning: JavaTuning = JavaTuning.QUICK_START,
+) -> Generator[LocalStack]:
+    """Run a local stack of its own in a temporary directory, and leave nothing of it; with the options of its class."""
     directory = Path(tempfile.mkdtemp(prefix="sealstream-"))
     directory.chmod(0o711)  # PostgreSQL runs under another account where we are root
-    stack = LocalStack(directory, kafka=kafka, database=database, registry=registry)
+    stack = LocalStack(directory, kafka=kafka, database=database, registry=registry, kafka_tuning=kafka_tuning)
     try:
         with stack:
             yield stack

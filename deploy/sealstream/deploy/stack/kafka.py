@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from sealstream.deploy.stack.artifacts import check_classpath, fetch, read_pins
-from sealstream.deploy.stack.java import java_command
+from sealstream.deploy.stack.java import JavaTuning, java_command
 from sealstream.deploy.stack.locations import cache_directory, directory_unusable, make_directory
 from sealstream.deploy.stack.ports import LOOPBACK
 from sealstream.deploy.stack.processes import run_tool
@@ -25,7 +25,7 @@ from sealstream.deploy.stack.waiting import Wait
 
 KAFKA_VERSION = "4.1.0"
 _PROGRAM = f"Apache Kafka {KAFKA_VERSION}"
-_HEAP_MEBIBYTES = 512
+_HEAP_MEBIBYTES = {JavaTuning.QUICK_START: 512, JavaTuning.LONG_LOAD: 1024}
 _FORMAT_HEAP_MEBIBYTES = 128
 _FORMAT_SECONDS_MAX = 60.0
 _METADATA_SECONDS = 2.0
@@ -72,6 +72,7 @@ class KafkaServer:
         controller_port: The port on which the node talks to itself.
         surroundings: The stack's part.
         settings: Broker settings beside the stack's own, or in their place.
+        tuning: What its runtime is made for; decides the heap as well.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class KafkaServer:
         controller_port: int,
         surroundings: Surroundings,
         settings: Mapping[str, str] | None = None,
+        tuning: JavaTuning = JavaTuning.QUICK_START,
     ) -> None:
         self.address = f"{LOOPBACK}:{port}"
         self.server = Server("Kafka", surroundings, stop_steps=_STOP_STEPS)
@@ -90,6 +92,7 @@ class KafkaServer:
         self._directory = directory
         self._surroundings = surroundings
         self._settings = dict(settings or {})
+        self._tuning = tuning
         # written by Kafka's logging, and by the Java runtime itself
         self._logs = (directory / "kafka.out", directory / "kafka.log")
 
@@ -102,10 +105,18 @@ class KafkaServer:
         classpath = self._classpath()
         self._prepare(classpath)
         self._surroundings.report("starting Kafka")
-        command = [*self._java(_HEAP_MEBIBYTES), "-cp", classpath, "kafka.Kafka", "server.properties"]
-        self.server.launch(command, directory=self._directory, log=self._logs[0], account=None)
+        self.server.launch(self.command(classpath), directory=self._directory, log=self._logs[0], account=None)
         self.server.wait_until(self._listens, logs=self._logs)
         self._wait_for_metadata()
+
+    def command(self, classpath: str) -> list[str]:
+        """Give the command line that runs the broker, in its directory.
+
+        Arguments:
+            classpath: Where Kafka's classes lie.
+        """
+        java = self._java(_HEAP_MEBIBYTES[self._tuning], self._tuning)
+        return [*java, "-cp", classpath, "kafka.Kafka", "server.properties"]
 
     def _classpath(self) -> str:
         surroundings = self._surroundings
@@ -136,7 +147,7 @@ class KafkaServer:
         shutil.rmtree(self._directory / "data", ignore_errors=True)
         run_tool(
             [
-                *self._java(_FORMAT_HEAP_MEBIBYTES),
+                *self._java(_FORMAT_HEAP_MEBIBYTES, JavaTuning.QUICK_START),
                 *("-cp", classpath, "kafka.tools.StorageTool"),
                 *("format", "--cluster-id", _cluster_id(), "--config", "server.properties"),
             ],
@@ -146,8 +157,8 @@ class KafkaServer:
             wait=Wait("Kafka's format", seconds=_FORMAT_SECONDS_MAX, called_off=self._surroundings.called_off),
         )
 
-    def _java(self, heap_mebibytes: int) -> list[str]:
-        command = java_command(heap_mebibytes=heap_mebibytes, temporary=self._directory / "tmp")
+    def _java(self, heap_mebibytes: int, tuning: JavaTuning) -> list[str]:
+        command = java_command(heap_mebibytes=heap_mebibytes, temporary=self._directory / "tmp", tuning=tuning)
         return [*command, "-Dlog4j2.configurationFile=log4j2.properties"]
 
     def _properties(self) -> str:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from sealstream.deploy.stack.errors import StackError
+from sealstream.deploy.stack.java import JavaTuning
 from sealstream.deploy.stack.kafka import KafkaServer
 from sealstream.deploy.stack.leftover import STOP_ORDER, end_servers
 from sealstream.deploy.stack.locations import make_directory
@@ -60,6 +61,7 @@ class LocalStack:
         kafka: Start Kafka.
         database: Start PostgreSQL.
         registry: Start a Schema Registry, whose content lasts as long as the stack runs.
+        kafka_tuning: What Kafka's runtime is made for.
         on_progress: Told in a few words what happens, never by two threads at a time but from any thread.
     """
 
@@ -70,10 +72,12 @@ class LocalStack:
         kafka: bool = True,
         database: bool = True,
         registry: bool = False,
+        kafka_tuning: JavaTuning = JavaTuning.QUICK_START,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
         self.directory = directory
         self._wanted = {"kafka": kafka, "database": database, "registry": registry}
+        self._kafka_tuning = kafka_tuning
         self._on_progress = on_progress
         self._progress_lock = threading.Lock()
         self._state_lock = threading.Lock()
@@ -203,6 +207,7 @@ class LocalStack:
                 port=ports["kafka"],
                 controller_port=ports["controller"],
                 surroundings=surroundings,
+                tuning=self._kafka_tuning,
             ),
             "database": lambda: PostgresqlServer(
                 self.directory / "database", port=ports["database"], surroundings=surroundings
