@@ -22,17 +22,16 @@ import psycopg
 from bench.common import Figure, Machine, Options, Result, collect
 from bench.raw_copy import copy_raw, read_rows
 from bench.servers import Servers, serve
-from bench.source import publish_events
+from bench.source import chain_events
 from bench.usage import CpuCourse
 from sealstream.schemas.errors import ConfigError
 from sealstream.sinks.store.migrate import migrate
 from support.providers import fresh_database
-from support.workers import Pipeline, Worker, wait_for
+from support.workers import Pipeline, Worker
 
 EVENTS: Final = 300_000
 BATCH_RECORDS: Final = 10_000
 PEERS: Final = ("raw_copy", "indexed_copy")
-_CHAIN_SECONDS: Final = 600.0
 _STORE_SECONDS: Final = 900.0
 _POLL_SECONDS: Final = 0.05
 _MICROSECONDS: Final = 1_000_000
@@ -60,7 +59,7 @@ def run(options: Options) -> Result:
             servers.kafka, f"bench-{secrets.token_hex(4)}", Path(directory), partitions=options.partitions
         )
         try:
-            entries = _chain(pipeline, options)
+            entries = chain_events(pipeline, options)
             for number in range(options.runs):
                 options.progress(f"run {number + 1} of {options.runs}")
                 with fresh_database(servers.database) as url:
@@ -81,29 +80,6 @@ def run(options: Options) -> Result:
         machine=replace(machine, versions=versions),
         notes=_NOTES,
     )
-
-
-def _chain(pipeline: Pipeline, options: Options) -> int:
-    """Publish events, let the processor chain them, and return how many entries they are."""
-    pipeline.create_topics()
-    publish_events(
-        pipeline.bootstrap,
-        pipeline.topics.events,
-        last=options.events,
-        tenants=options.tenants,
-        partitions=options.partitions,
-        progress=options.progress,
-    )
-    processor = pipeline.start("processor")
-    wanted = f'sealstream_processor_entries_total{{kind="event"}} {float(options.events)}\n'
-
-    def chained() -> bool:
-        assert processor.process.poll() is None, processor.log()[-3000:]
-        return wanted in processor.get("/metrics")[1]
-
-    wait_for(chained, timeout_seconds=_CHAIN_SECONDS, what=f"{options.events} chained events")
-    assert processor.terminate(timeout_seconds=30) == 0
-    return options.events + options.tenants  # each chain begins with a genesis
 
 
 @dataclass

@@ -9,10 +9,12 @@ from typing import Final
 
 from confluent_kafka import KafkaError, Message, Producer
 
+from bench.common import Options
 from sealstream.kafka.partition import partition_of
 from sealstream.schemas.codec import encode_event
 from sealstream.schemas.entry import ZERO_HASH
 from sealstream.schemas.event import Actor, AuditEvent, Context, Target
+from support.workers import Pipeline, wait_for
 
 EVENT_BYTES: Final = 300
 _FRAME_BYTES: Final = 10
@@ -20,6 +22,8 @@ _ID: Final = "00000000-0000-7000-8000-000000000000"
 _SALT_BYTES: Final = 16
 _REPORT_EVENTS: Final = 100_000
 _FLUSH_SECONDS: Final = 120.0
+_CHAIN_SECONDS: Final = 900.0
+_END_SECONDS: Final = 30.0
 
 
 def tenant_names(count: int) -> list[bytes]:
@@ -117,6 +121,37 @@ def publish_events(
     producer.close()
     assert not failures, failures[:3]
     return counts
+
+
+def chain_events(pipeline: Pipeline, options: Options) -> int:
+    """Make an instance's topics, publish events there, and let the real processor chain them.
+
+    Arguments:
+        pipeline: The instance.
+        options: How many events, of how many tenants.
+
+    Returns:
+        How many entries that makes: each chain begins with a genesis.
+    """
+    pipeline.create_topics()
+    publish_events(
+        pipeline.bootstrap,
+        pipeline.topics.events,
+        last=options.events,
+        tenants=options.tenants,
+        partitions=options.partitions,
+        progress=options.progress,
+    )
+    processor = pipeline.start("processor")
+    wanted = f'sealstream_processor_entries_total{{kind="event"}} {float(options.events)}\n'
+
+    def chained() -> bool:
+        assert processor.process.poll() is None, processor.log()[-3000:]
+        return wanted in processor.get("/metrics")[1]
+
+    wait_for(chained, timeout_seconds=_CHAIN_SECONDS, what=f"{options.events} chained events")
+    assert processor.terminate(timeout_seconds=_END_SECONDS) == 0
+    return options.events + options.tenants
 
 
 def _produce(producer: Producer, topic: str, key: bytes, value: bytes, partition: int) -> None:

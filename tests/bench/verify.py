@@ -27,7 +27,7 @@ from bench.common import Machine, Options, Result, collect
 from bench.contest import Launch, process
 from bench.output import Output, read_output
 from bench.servers import Servers, serve
-from bench.source import publish_events
+from bench.source import chain_events
 from bench.usage import CpuCourse
 from sealstream.kafka.admin import TopicAdmin
 from sealstream.kafka.client import consumer_config
@@ -74,7 +74,7 @@ def run(options: Options) -> Result:
         )
         round_ = _Round(pipeline, servers, options)
         try:
-            round_.chain()
+            chain_events(pipeline, options)
             for number in range(options.runs):
                 options.progress(f"run {number + 1} of {options.runs}")
                 mine, output = round_.publish()
@@ -107,28 +107,6 @@ class _Round:
         self._options = options
         self._admin = AdminClient({"bootstrap.servers": pipeline.bootstrap})
         self._group = f"{pipeline.genesis.instance}-verifier"
-
-    def chain(self) -> None:
-        """Publish events and let the processor chain them."""
-        pipeline, options = self._pipeline, self._options
-        pipeline.create_topics()
-        publish_events(
-            pipeline.bootstrap,
-            pipeline.topics.events,
-            last=options.events,
-            tenants=options.tenants,
-            partitions=options.partitions,
-            progress=options.progress,
-        )
-        processor = pipeline.start("processor")
-        wanted = f'sealstream_processor_entries_total{{kind="event"}} {float(options.events)}\n'
-
-        def chained() -> bool:
-            assert processor.process.poll() is None, processor.log()[-3000:]
-            return wanted in processor.get("/metrics")[1]
-
-        wait_for(chained, timeout_seconds=_RUN_SECONDS, what=f"{options.events} chained events")
-        assert processor.terminate(timeout_seconds=30) == 0
 
     def publish(self) -> tuple[dict[str, float], Output]:
         """Let a worker that has verified nothing yet verify everything."""
