@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME
 
@@ -62,11 +63,14 @@ def published_seqs(outcome: Outcome, tenant: bytes) -> list[int]:
     return [seq for key, _, _, seq, *_ in outcome.published if key == tenant]
 
 
-@dataclass(frozen=True, slots=True)
-class SourceMessage:
-    """A source record that answers like confluent-kafka's ``Message``."""
+_Record = TypeVar("_Record", SourceRecord, ChainedRecord)
 
-    record: SourceRecord
+
+@dataclass(frozen=True, slots=True)
+class _RecordMessage(Generic[_Record]):
+    """A record that answers like confluent-kafka's ``Message``, as far as every topic's records do."""
+
+    record: _Record
 
     def key(self) -> bytes | None:
         """Return the key."""
@@ -79,6 +83,12 @@ class SourceMessage:
     def offset(self) -> int:
         """Return the offset."""
         return self.record.offset
+
+
+class SourceMessage(_RecordMessage[SourceRecord]):
+    """A source record that answers like confluent-kafka's ``Message``."""
+
+    __slots__ = ()
 
     def timestamp(self) -> tuple[int, int]:
         """Return the type of the time and the time in milliseconds."""
@@ -87,23 +97,10 @@ class SourceMessage:
         return TIMESTAMP_LOG_APPEND_TIME, self.record.received // 1000
 
 
-@dataclass(frozen=True, slots=True)
-class ChainedMessage:
+class ChainedMessage(_RecordMessage[ChainedRecord]):
     """A chained record that answers like confluent-kafka's ``Message``."""
 
-    record: ChainedRecord
-
-    def key(self) -> bytes | None:
-        """Return the key."""
-        return self.record.key
-
-    def value(self) -> bytes | None:
-        """Return the value."""
-        return self.record.value
-
-    def offset(self) -> int:
-        """Return the offset."""
-        return self.record.offset
+    __slots__ = ()
 
     def headers(self) -> list[tuple[str, bytes]] | None:
         """Return the headers; ``None`` where there are none."""
