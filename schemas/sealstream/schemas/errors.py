@@ -8,7 +8,11 @@
     ├── FormatError            bytes are not what their format says
     │   ├── EntryInvalid       an entry does not parse, or its fields cannot be packed
     │   ├── FrameInvalid       a value has no Avro frame that we know, or its prefix is malformed
-    │   └── SchemaUnknown      the writer's schema of a value cannot be found, or is unsafe to use
+    │   ├── LeafInvalid        a leaf of the tenant map or root log, or a coverage, does not parse or cannot be packed
+    │   ├── ProofInvalid       a Merkle proof does not lead from what it is for to the root given
+    │   ├── SchemaUnknown      the writer's schema of a value cannot be found, or is unsafe to use
+    │   ├── TileInvalid        a tile, an entry bundle or its path is malformed, or does not belong to its tree
+    │   └── TreeInvalid        a size, index, hash or stored state is that of no Merkle tree
     ├── DeliveryError          an event did not reach Kafka, as far as the sender knows
     │   └── QueueFull          the sender holds as many events as it may
     ├── ClientUnusable         an audit log is used after its close, or in a forked process
@@ -21,6 +25,7 @@
     │   ├── EpochNotStarted    the chains of the epoch before were not carried over yet
     │   ├── EpochNotDrained    an epoch cannot end yet: something of it is still to be done
     │   ├── InstanceDiffers    partition count, topic UUID or window are not those of the genesis
+    │   ├── TreeDiffers        a tree would shrink, or be another one than it was at the same size
     │   ├── WriterConflict     another writer advanced the same position
     │   └── SealInvalid        a record on audit.chained is not what its seal says
     ├── StoreError             the store cannot be used, or refuses
@@ -80,8 +85,24 @@ class FrameInvalid(FormatError):
     """A value has no Avro frame that we know, or the event prefix behind the frame is malformed."""
 
 
+class LeafInvalid(FormatError):
+    """A leaf of the tenant map or of the root log, or a coverage, does not parse, or its fields cannot be packed."""
+
+
+class ProofInvalid(FormatError):
+    """A Merkle proof does not lead from what it is for to the root given, or is none for such a place and size."""
+
+
 class SchemaUnknown(FormatError):
     """The schema that a value was written with cannot be found, or is none to decode with; the value may be sound."""
+
+
+class TileInvalid(FormatError):
+    """A tile, an entry bundle or its path is malformed, or does not belong to its tree."""
+
+
+class TreeInvalid(FormatError):
+    """A size, an index, a hash or a stored state is that of no Merkle tree."""
 
 
 class DeliveryError(SealstreamError):
@@ -144,6 +165,10 @@ class EpochNotDrained(UnsafeState):
 
 class InstanceDiffers(UnsafeState):
     """Partition count, topic UUID or duplicate window are not those that the genesis entries pinned."""
+
+
+class TreeDiffers(UnsafeState):
+    """A tree would shrink, or be another one than it was at the same size."""
 
 
 class WriterConflict(UnsafeState):
