@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
@@ -13,6 +11,7 @@ from sealstream.schemas.entry import Kind
 from sealstream.sinks.store.migrate import migrate
 from sealstream.sinks.verifier.audit import verify_store
 from support.commands import command
+from support.load import steady_load
 from support.processing import committed, load, publish, verify_chains, wait_ready
 from support.publish import RawRecord
 from support.workers import Pipeline, wait_for
@@ -20,28 +19,17 @@ from support.workers import Pipeline, wait_for
 MakePipeline = Callable[..., Pipeline]
 MORE = 8
 LOADED = 40
+PAUSE_SECONDS = 0.1
 
 
-@contextmanager
-def steady_load(pipeline: Pipeline, name: str) -> Generator[None]:
-    """Publish events of ten tenants, and bad records to all partitions, again and again until the context ends."""
-    stopped = threading.Event()
+def more(pipeline: Pipeline, name: str) -> Callable[[int], None]:
+    """Return what publishes events of ten tenants, and a bad record to each partition."""
 
-    def run() -> None:
-        number = 0
-        while not stopped.wait(0.1):
-            load(pipeline, f"{name}-{number}", LOADED)
-            publish(pipeline, *(RawRecord(None, b"x", partition=n) for n in range(pipeline.genesis.partitions)))
-            number += 1
+    def publish_round(number: int) -> None:
+        load(pipeline, f"{name}-{number}", LOADED)
+        publish(pipeline, *(RawRecord(None, b"x", partition=n) for n in range(pipeline.genesis.partitions)))
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join(60)
-        assert not thread.is_alive()
+    return publish_round
 
 
 @pytest.mark.slow
@@ -53,7 +41,7 @@ def test_an_epoch_is_started_under_load(make_pipeline: MakePipeline, database_ur
     old = {role: before.start(role) for role in ("processor", "sink", "verifier")}
     why = ("--by", "ada", "--why", "more partitions")
     with ThreadPoolExecutor(1) as thread:
-        with steady_load(before, "old"):
+        with steady_load(more(before, "old"), pause_seconds=PAUSE_SECONDS):
             wait_ready(old["processor"])
             wait_for(lambda: sum(committed(before).values()) > 300, timeout_seconds=60, what="a load that is chained")
             code, refused = command(after, "epoch", "start", *why, "--yes")
@@ -71,7 +59,7 @@ def test_an_epoch_is_started_under_load(make_pipeline: MakePipeline, database_ur
     code, again = command(after, "epoch", "start", *why, "--yes")
     assert (code, again["started"]) == (0, False)
     migrate(database_url, partitions=MORE)
-    with steady_load(after, "new"):
+    with steady_load(more(after, "new"), pause_seconds=PAUSE_SECONDS):
         new = {role: after.start(role) for role in ("processor", "sink")}
         wait_ready(new["processor"])
         waits = "goes on with entry"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
@@ -13,6 +11,7 @@ from sealstream.schemas.entry import GapReason, Kind
 from sealstream.sinks.verifier.audit import verify_store
 from support.commands import command
 from support.harness import read_log
+from support.load import steady_load
 from support.model import LostRange
 from support.processing import PARTITIONS, committed, expire, load, publish, wait_ready
 from support.publish import RawRecord, event_value
@@ -21,28 +20,6 @@ from support.workers import Pipeline, wait_for
 MakePipeline = Callable[..., Pipeline]
 ACME = partition_of(b"acme", PARTITIONS)
 LOADED = 40
-
-
-@contextmanager
-def steady_load(pipeline: Pipeline) -> Generator[None]:
-    """Publish events of ten tenants and of one more, again and again, until the context ends."""
-    stopped = threading.Event()
-
-    def run() -> None:
-        number = 0
-        while not stopped.wait(0.05):
-            load(pipeline, f"load-{number}", LOADED)
-            publish(pipeline, RawRecord(b"acme", event_value("acme", f"acme-{number}")))
-            number += 1
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join(60)
-        assert not thread.is_alive()
 
 
 @pytest.mark.slow
@@ -54,7 +31,12 @@ def test_a_gap_is_accepted_under_load(make_pipeline: MakePipeline, database_url:
     sink = pipeline.start("sink")
     verifier = pipeline.start("verifier")
     processor = pipeline.start("processor")
-    with steady_load(pipeline):
+
+    def more(number: int) -> None:
+        load(pipeline, f"load-{number}", LOADED)
+        publish(pipeline, RawRecord(b"acme", event_value("acme", f"acme-{number}")))
+
+    with steady_load(more, pause_seconds=0.05):
         wait_ready(processor)
         wait_for(lambda: committed(pipeline).get(ACME, 0) > 20, timeout_seconds=60, what="a load that is chained")
         processor.kill()

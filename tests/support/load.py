@@ -1,9 +1,11 @@
-"""A load that goes on while something else happens: good events, repeats, forgeries and bad records."""
+"""Loads that go on while something else happens: good events, repeats, forgeries and bad records; or a test's own."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -18,6 +20,7 @@ TENANTS = [f"tenant-{n}" for n in range(10)]
 TICK_SECONDS = 0.02
 RECORDS_PER_TICK = 4
 DELIVERY_SECONDS = 90.0
+ROUND_SECONDS = 60.0
 
 
 def record(number: int, partitions: int) -> RawRecord:
@@ -40,6 +43,32 @@ def record(number: int, partitions: int) -> RawRecord:
         RawRecord(key, None),
     )
     return bad[number // 29 % len(bad)]
+
+
+@contextmanager
+def steady_load(publish_round: Callable[[int], None], *, pause_seconds: float) -> Generator[None]:
+    """Publish round after round beside what the context does, until it ends; then all that was published is there.
+
+    Arguments:
+        publish_round: Publishes one round, given its number, and waits until the broker has it.
+        pause_seconds: How long to rest between two rounds.
+    """
+    stopped = threading.Event()
+
+    def run() -> None:
+        number = 0
+        while not stopped.wait(pause_seconds):
+            publish_round(number)
+            number += 1
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(ROUND_SECONDS)
+        assert not thread.is_alive(), "a round of the load does not come to its end"
 
 
 class Load:
