@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import stat
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +24,7 @@ FOLDERS: Final = (*SOURCE_ROOTS, "tests", ".ci")
 LINE_CHARACTERS_MAX: Final = 120
 FUNCTION_LINES_MAX: Final = 70
 FILE_BYTES_MAX: Final = 500_000
+GIT_SECONDS: Final = 60.0
 CODE_SUFFIXES: Final = frozenset({".py"})
 PRAGMA: Final = re.compile(r"  # (noqa|type: ignore|pyright: ignore)\b.*")
 """What tells a linter about a line is not counted with the line."""
@@ -35,11 +38,35 @@ CHECKING: Final = re.compile(r"^_*(assert|check|verify|expect|must|fail$)")
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def files() -> list[Path]:
+def files(root: Path | None = None) -> list[Path]:
     """Return every file of the repository, without what is generated."""
-    top = [path for path in ROOT.iterdir() if path.is_file()]
-    below = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
-    return sorted(path for path in (*top, *below) if "__pycache__" not in path.parts)
+    root = root or ROOT
+    top = [path for path in root.iterdir() if path.is_file()]
+    below = [path for folder in FOLDERS for path in (root / folder).rglob("*") if path.is_file()]
+    generated = ignored(root)
+    return sorted(path for path in (*top, *below) if "__pycache__" not in path.parts and path not in generated)
+
+
+@cache
+def ignored(root: Path) -> frozenset[Path]:
+    """Return the files that git ignores: what somebody has built there; where there is no git, every file counts."""
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return frozenset()
+    ask = [git, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", *FOLDERS, ":(glob)*"]
+    done = subprocess.run(ask, cwd=root, capture_output=True, check=False, timeout=GIT_SECONDS)
+    found = done.stdout.decode().split("\0") if done.returncode == 0 else []
+    return frozenset(root / path for path in found if path)
+
+
+def built_tree(root: Path) -> tuple[Path, Path]:
+    """Make a small tree, and return a file of it and one that was built there and is ignored."""
+    folder = root / "processors" / "native"
+    folder.mkdir(parents=True)
+    for path in (folder / "kept.py", folder / "built.c", root / ".coverage"):
+        path.write_text("", encoding="utf-8")
+    (root / ".gitignore").write_text("*.c\n.coverage\n", encoding="utf-8")
+    return folder / "kept.py", folder / "built.c"
 
 
 def sources() -> list[Path]:
@@ -101,6 +128,18 @@ def check_none(found: Iterable[str]) -> None:
 
 class TestLayout:
     """Files and folders."""
+
+    @pytest.mark.skipif(shutil.which("git") is None, reason="without git nobody knows what is ignored")
+    def test_what_is_built_does_not_count(self, tmp_path: Path) -> None:
+        """Who builds the native module in the tree breaks no rule by it."""
+        subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True, timeout=GIT_SECONDS)
+        kept, _built = built_tree(tmp_path)
+
+        assert set(files(tmp_path)) == {kept, tmp_path / ".gitignore"}
+
+    def test_without_git_everything_counts(self, tmp_path: Path) -> None:
+        """A tree that was unpacked from an archive keeps to the same rules."""
+        assert set(built_tree(tmp_path)) < set(files(tmp_path))
 
     def test_namespace_is_bare(self) -> None:
         """A file ``sealstream/__init__.py`` in one root would hide the others."""
