@@ -8,11 +8,25 @@
     ├── FormatError            bytes are not what their format says
     │   ├── EntryInvalid       an entry does not parse, or its fields cannot be packed
     │   ├── FrameInvalid       a value has no Avro frame that we know, or its prefix is malformed
+    │   ├── NameInvalid        a name in a file's or an object's name is none that we write
+    │   ├── NoteInvalid        a signed note does not parse, or cannot be made
+    │   ├── CheckpointInvalid  a text is no checkpoint
+    │   ├── LogProofInvalid    a log's proof file does not parse, or does not prove what it says
+    │   ├── PolicyInvalid      a policy does not parse, or contradicts itself
+    │   ├── KeyInvalid         a key does not parse, or cannot be used for this
+    │   ├── RotationInvalid    the record of a key's rotation does not parse, or is not signed by both keys
     │   ├── LeafInvalid        a leaf of the tenant map or root log, or a coverage, does not parse or cannot be packed
     │   ├── ProofInvalid       a Merkle proof does not lead from what it is for to the root given
     │   ├── SchemaUnknown      the writer's schema of a value cannot be found, or is unsafe to use
     │   ├── TileInvalid        a tile, an entry bundle or its path is malformed, or does not belong to its tree
     │   └── TreeInvalid        a size, index, hash or stored state is that of no Merkle tree
+    ├── Untrusted              what is signed parses, and is not to be believed
+    │   ├── SignatureInvalid   a signature in the name of a known key does not verify
+    │   ├── SignatureMissing   no known key has signed
+    │   ├── OriginDiffers      a checkpoint is of another log than the one that was asked for
+    │   ├── KeyUntimely        a log's key was not, or is not proven to have been, in use when it signed
+    │   ├── QuorumMissing      too few witnesses have cosigned
+    │   └── HistoryForked      one key is said to be followed by two
     ├── DeliveryError          an event did not reach Kafka, as far as the sender knows
     │   └── QueueFull          the sender holds as many events as it may
     ├── ClientUnusable         an audit log is used after its close, or in a forked process
@@ -93,6 +107,34 @@ class ProofInvalid(FormatError):
     """A Merkle proof does not lead from what it is for to the root given, or is none for such a place and size."""
 
 
+class NameInvalid(FormatError):
+    """A name in a file's or an object's name is none that we write."""
+
+
+class NoteInvalid(FormatError):
+    """A signed note does not parse, or cannot be made of what was given."""
+
+
+class CheckpointInvalid(FormatError):
+    """A text is no checkpoint, or a checkpoint cannot be made of what was given."""
+
+
+class LogProofInvalid(FormatError):
+    """A log's proof file does not parse, or does not prove what it says."""
+
+
+class PolicyInvalid(FormatError):
+    """A policy does not parse, or contradicts itself."""
+
+
+class KeyInvalid(FormatError):
+    """A key does not parse, or cannot be used for what was asked."""
+
+
+class RotationInvalid(FormatError):
+    """The record of a key's rotation does not parse, or is not signed by both keys."""
+
+
 class SchemaUnknown(FormatError):
     """The schema that a value was written with cannot be found, or is none to decode with; the value may be sound."""
 
@@ -103,6 +145,34 @@ class TileInvalid(FormatError):
 
 class TreeInvalid(FormatError):
     """A size, an index, a hash or a stored state is that of no Merkle tree."""
+
+
+class Untrusted(SealstreamError):
+    """What is signed parses, and is not to be believed as it stands."""
+
+
+class SignatureInvalid(Untrusted):
+    """A signature in the name of a known key does not verify."""
+
+
+class SignatureMissing(Untrusted):
+    """No known key has signed."""
+
+
+class OriginDiffers(Untrusted):
+    """A checkpoint is of another log than the one that was asked for."""
+
+
+class KeyUntimely(Untrusted):
+    """A log's key was not in use when it signed, or nothing proves that it was."""
+
+
+class QuorumMissing(Untrusted):
+    """Too few witnesses have cosigned."""
+
+
+class HistoryForked(Untrusted):
+    """One key is said to be followed by two."""
 
 
 class DeliveryError(SealstreamError):
