@@ -68,11 +68,12 @@ def test_publish_measures_the_call_and_the_rate(capsys: pytest.CaptureFixture[st
 
 def test_end_to_end_holds_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
     """The result has the rate that was published, each stage's lag, and the cores that each process took."""
-    found = bench(capsys, "end-to-end", "--rate", "300", "--seconds", "3", "--tenants", "5")
+    found = bench(capsys, "end-to-end", "--rate", "300", "--seconds", "3", "--warmup-seconds", "1", "--tenants", "5")
 
     assert found["ours"]["events_per_second"]["median"] > 0
     assert {"processor_lag_seconds_max", "sink_lag_seconds_max", "verifier_lag_seconds_max"} <= set(found["ours"])
     assert {"processor_cores", "sink_cores", "verifier_cores", "publisher_cores"} <= set(found["ours"])
+    assert found["ours"]["sink_cpu_microseconds_per_event"]["median"] > 0
 
 
 def test_verify_measures_publishing_and_checking(capsys: pytest.CaptureFixture[str]) -> None:

@@ -160,6 +160,9 @@ def end_to_end(
     partitions: _Partitions = 4,
     rate: _Rate = None,
     seconds: _Seconds = 60,
+    warmup_seconds: Annotated[
+        float, typer.Option(min=0, max=3_600, metavar="S", help="How long to hold a rate first, until Kafka is warm.")
+    ] = 30,
     as_json: JsonOption = False,
 ) -> None:
     """Everything at once, servers included, on this machine: the rate that is held with flat lag."""
@@ -172,6 +175,7 @@ def end_to_end(
         runs=1,
         rate=rate,
         seconds=seconds,
+        warmup_seconds=warmup_seconds,
     )
 
 
