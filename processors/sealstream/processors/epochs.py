@@ -29,7 +29,7 @@ from sealstream.kafka.admin import TopicAdmin
 from sealstream.kafka.client import KAFKA_LOG, KafkaConnection, consumer_config, transactional_producer_config
 from sealstream.kafka.partition import partition_of
 from sealstream.kafka.topics import TopicNames
-from sealstream.kafka.transactions import produce_waiting, transactional_call
+from sealstream.kafka.writer import AtomicWriter, Record
 from sealstream.processors.accepting import require_texts, write_heads
 from sealstream.processors.chaining import PartitionState, Rules
 from sealstream.processors.clients import Identity
@@ -49,7 +49,6 @@ from sealstream.schemas.errors import ConfigError, EpochNotDrained, HeadsDiffer,
 from sealstream.worker.settings import Settings
 
 CLIENT_ID: Final = "sealstream-epoch"
-CALL_SECONDS: Final = 5.0
 TRANSACTION_SECONDS: Final = 300.0
 """How long carrying the chains over may take; brokers allow up to 900 s by default."""
 LOOK_SECONDS: Final = 1.0
@@ -335,34 +334,23 @@ def _carry(plan: Plan, rules: Rules) -> None:
             transaction_timeout_seconds=TRANSACTION_SECONDS,
         )
     )
-    producer = Producer(config, logger=KAFKA_LOG)
+    writer = AtomicWriter(Producer(config, logger=KAFKA_LOG), timeout_seconds=settings.request_timeout_seconds)
     group = Consumer(dict(consumer_config(connection, client_id=CLIENT_ID, group=identity.group)), logger=KAFKA_LOG)
-    call = partial(transactional_call, timeout_seconds=settings.request_timeout_seconds)
+    offsets = [TopicPartition(topics.events, n, 0, pin(rules)) for n in plan.carried]
     try:
-        call("init", lambda: producer.init_transactions(CALL_SECONDS))
-        producer.begin_transaction()
-        for partition, key, value in _records(plan, rules):
-            produce_waiting(
-                producer,
-                partial(producer.produce, topics.heads, value, key, partition),
-                timeout_seconds=TRANSACTION_SECONDS,
-            )
-        offsets = [TopicPartition(topics.events, n, 0, pin(rules)) for n in plan.carried]
-        membership = group.consumer_group_metadata()
-        call("send_offsets", lambda: producer.send_offsets_to_transaction(offsets, membership, CALL_SECONDS))
-        # A crash up to here leaves nothing: the next run's init aborts it.
-        call("commit", lambda: producer.commit_transaction(CALL_SECONDS))
+        writer.open()
+        writer.write(_records(plan, rules, topics.heads), offsets, group)
     finally:
         group.close()
 
 
-def _records(plan: Plan, rules: Rules) -> Iterator[tuple[int, bytes, bytes]]:
-    """Return partition, key and value of all records of the new audit.heads, each partition's own record last."""
+def _records(plan: Plan, rules: Rules, topic: str) -> Iterator[Record]:
+    """Yield all records of the new audit.heads, each partition's own record last."""
     for number, heads in plan.carried.items():
         for name, value in heads.packed.items():
-            yield number, chain_key(number, name), value
+            yield Record(topic, number, chain_key(number, name), value)
         state = PartitionState(number, heads, rules.window())
-        yield number, partition_key(number), PartitionHead.of(state, rules).pack()
+        yield Record(topic, number, partition_key(number), PartitionHead.of(state, rules).pack())
 
 
 def _survey(connection: KafkaConnection, topics: TopicNames, settings: Settings) -> Survey:

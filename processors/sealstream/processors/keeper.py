@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-from confluent_kafka import KafkaError, Producer, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from sealstream.kafka.client import KAFKA_LOG
-from sealstream.kafka.patience import HANG_SECONDS, call_within
-from sealstream.kafka.transactions import AbortRequired, ProducerFatal, produce_waiting, transactional_call
+from sealstream.kafka.transactions import AbortRequired
+from sealstream.kafka.writer import AtomicWriter, Record
 from sealstream.processors.chaining import Link
 from sealstream.processors.clients import Clients, Identity
 from sealstream.processors.comparison import Comparison, Difference, Examination, compare
@@ -25,7 +24,6 @@ from sealstream.processors.examining import Examiner, Progress, Steps, drive
 from sealstream.processors.heads import REBUILD_HINT, partition_key
 from sealstream.processors.instance import Instance
 from sealstream.processors.membership import SoleMember
-from sealstream.processors.reading import REQUEST_SECONDS
 from sealstream.processors.rebuilding import Plan, plan_rebuild
 from sealstream.processors.restore import Restorer
 from sealstream.schemas.errors import HeadsDiffer, SourceGap
@@ -36,6 +34,9 @@ WORKER_ID: Final = "!heads"
 
 TRANSACTION_SECONDS: Final = 60.0
 """One partition's heads may be a million records. A second command ends what a killed one left open at once."""
+
+REPORT_RECORDS: Final = 10_000
+"""After each so many records it is told how far it is, and the membership is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +189,15 @@ class HeadsKeeper:
         wanted = list(partitions)
         with self._alone() as member:
             self._examiner.measure(wanted)
-            producer = self._begin_producing()
+            writer = AtomicWriter(self._clients.producer(), timeout_seconds=self._patience_seconds)
+            writer.open()  # ends what a killed command left open, and fences one that still runs
             for partition in wanted:
                 self._examiner.await_quiet(partition)
                 examination = self._examiner.examine(partition)
                 plan = plan_rebuild(examination, self._rules)
                 if plan is not None:
                     if compare(examination).total:
-                        self._write(plan, producer, member)
+                        self._write(plan, writer, member)
                     # A crash here: the partition is mended, but not proven; running it again proves it.
                     yield self._prove(plan, examination)
 
@@ -249,50 +251,23 @@ class HeadsKeeper:
             self._steps.serve = lambda: None
             member.close()
 
-    def _begin_producing(self) -> Producer:
-        """Return a producer; its start ends what a killed command left open, and fences one that still runs."""
-        producer = self._clients.producer()
-        transactional_call(
-            "init", lambda: producer.init_transactions(REQUEST_SECONDS), timeout_seconds=self._patience_seconds
-        )
-        return producer
-
-    def _write(self, plan: Plan, producer: Producer, member: SoleMember) -> None:
+    def _write(self, plan: Plan, writer: AtomicWriter, member: SoleMember) -> None:
         """Write a partition's heads and its committed offset in one transaction."""
-        call = partial(transactional_call, timeout_seconds=self._patience_seconds)
-        call("begin", producer.begin_transaction)
+        place = TopicPartition(self._topics.events, plan.partition, plan.head.position, pin(self._rules))
         try:
-            self._produce(plan, producer)
-            # A crash up to the commit leaves records that nobody sees; the next command's start aborts them.
-            member.serve()
-            place = TopicPartition(self._topics.events, plan.partition, plan.head.position, pin(self._rules))
-            send = partial(
-                producer.send_offsets_to_transaction,
-                [place],
-                member.consumer.consumer_group_metadata(),
-                REQUEST_SECONDS,
-            )
-            call("send_offsets", lambda: call_within(send, timeout_seconds=HANG_SECONDS, give_up=lambda: False))
-            call("commit", lambda: producer.commit_transaction(REQUEST_SECONDS))
-            # A crash in the commit: it is all there or nothing is, and the next command finds out which.
-        except TimeoutError as error:
-            raise ProducerFatal("send_offsets", KafkaError(KafkaError._TIMED_OUT)) from error
-        except ProducerFatal:
-            raise
-        except BaseException as error:  # also a Ctrl-C: what stays open would block workers until it times out
-            call("abort", lambda: producer.abort_transaction(REQUEST_SECONDS))
-            if isinstance(error, AbortRequired):
-                raise member.refused(error.error, f"write the heads of partition {plan.partition}") from error
-            raise
+            writer.write(self._records(plan, member), [place], member.consumer)
+        except AbortRequired as error:
+            raise member.refused(error.error, f"write the heads of partition {plan.partition}") from error
 
-    def _produce(self, plan: Plan, producer: Producer) -> None:
+    def _records(self, plan: Plan, member: SoleMember) -> Generator[Record]:
+        """Yield a partition's records, its own one last; behind that, make sure that nobody else came to the group."""
         partition, topic = plan.partition, self._topics.heads
         records = [*plan.changes.items(), (partition_key(partition), plan.head.pack())]
         for number, (key, value) in enumerate(records):
-            produce = partial(producer.produce, topic, value, key, partition)
-            produce_waiting(producer, produce, timeout_seconds=self._patience_seconds)
-            if not number % 10_000:
+            yield Record(topic, partition, key, value)
+            if not number % REPORT_RECORDS:
                 self._steps.tell(f"partition {partition}: writing heads")
+        member.serve()
 
     def _prove(self, plan: Plan, examination: Examination) -> PartitionRebuild:
         """Read everything back, as a worker would at its start, and compare it with what was computed."""

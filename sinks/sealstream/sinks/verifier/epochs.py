@@ -18,8 +18,8 @@ from sealstream.kafka.admin import TopicAdmin
 from sealstream.kafka.client import KAFKA_LOG, KafkaConnection, consumer_config
 from sealstream.kafka.partition import partition_of
 from sealstream.kafka.topics import TopicNames
-from sealstream.kafka.transactions import produce_waiting, transactional_call
 from sealstream.kafka.watermarks import watermarks
+from sealstream.kafka.writer import AtomicWriter, Record
 from sealstream.schemas.entry import Genesis, is_tenant
 from sealstream.schemas.errors import ConfigError, EpochNotDrained, HeadsDiffer, InstanceDiffers, Unreachable
 from sealstream.sinks.verifier.clients import group_name, producer
@@ -30,7 +30,6 @@ from sealstream.sinks.verifier.state import Position, StateReader, chain_key, pa
 from sealstream.worker.settings import Settings
 
 CLIENT_ID: Final = "sealstream-epoch-follow"
-CALL_SECONDS: Final = 5.0
 TRANSACTION_SECONDS: Final = 300.0
 LOOK_SECONDS: Final = 1.0
 
@@ -236,30 +235,21 @@ def _require_usable(number: int, position: Position, settings: Settings) -> None
 def _write(settings: Settings, chains: Mapping[int, list[Chain]], position: Position) -> None:
     """Write chains and positions of the new epoch in one transaction."""
     topics, own = settings.topics(), {"worker_id": f"epoch-{settings.epoch}"}
-    writer = producer(settings.model_copy(update=own | {"transaction_timeout_seconds": TRANSACTION_SECONDS}))
+    transactional = producer(settings.model_copy(update=own | {"transaction_timeout_seconds": TRANSACTION_SECONDS}))
+    writer = AtomicWriter(transactional, timeout_seconds=settings.request_timeout_seconds)
     config = consumer_config(settings.connection(), client_id=CLIENT_ID, group=group_name(settings))
     group = Consumer(dict(config), logger=KAFKA_LOG)
-    call = partial(transactional_call, timeout_seconds=settings.request_timeout_seconds)
+    offsets = [TopicPartition(topic, number, 0) for number in chains for topic in (topics.chained, topics.events)]
     try:
-        call("init", lambda: writer.init_transactions(CALL_SECONDS))
-        writer.begin_transaction()
-        for number, key, value in _records(chains, position):
-            produce_waiting(
-                writer,
-                partial(writer.produce, topics.verifier, value, key, number),
-                timeout_seconds=TRANSACTION_SECONDS,
-            )
-        offsets = [TopicPartition(topic, number, 0) for number in chains for topic in (topics.chained, topics.events)]
-        membership = group.consumer_group_metadata()
-        call("send_offsets", lambda: writer.send_offsets_to_transaction(offsets, membership, CALL_SECONDS))
-        call("commit", lambda: writer.commit_transaction(CALL_SECONDS))
+        writer.open()
+        writer.write(_records(chains, position, topics.verifier), offsets, group)
     finally:
         group.close()
 
 
-def _records(chains: Mapping[int, list[Chain]], position: Position) -> Iterator[tuple[int, bytes, bytes]]:
-    """Return partition, key and value of all records, each partition's own record last."""
+def _records(chains: Mapping[int, list[Chain]], position: Position, topic: str) -> Iterator[Record]:
+    """Yield all records of the new audit.verifier, each partition's own record last."""
     for number, several in chains.items():
         for chain in several:
-            yield number, chain_key(number, chain.name), pack_chain(chain)
-        yield number, partition_key(number), position.pack()
+            yield Record(topic, number, chain_key(number, chain.name), pack_chain(chain))
+        yield Record(topic, number, partition_key(number), position.pack())
