@@ -103,6 +103,7 @@ def test_heads_that_surface_late_are_waited_for(chained: Pipeline, monkeypatch: 
                 batch = engine.step()
                 if batch is not None:
                     engine.process(batch)
+            engine.settle()
         except BaseException as error:  # noqa: BLE001  # the test's own thread looks at it
             failed.append(error)
         finally:

@@ -134,5 +134,6 @@ def run_engine(pipeline: Pipeline, *, until: Callable[[], bool], **settings: obj
                 batch = engine.step()
                 if batch is not None:
                     engine.process(batch)
+        engine.settle()
     finally:
         engine.close()

@@ -10,9 +10,9 @@ import pytest
 
 from sealstream.processors.chaining import Link, PartitionState, Rules
 from sealstream.processors.cycle import Outcome
-from sealstream.processors.heads import PackedHeads
+from sealstream.processors.heads import PackedHeads, PartitionHead
 from sealstream.processors.status import SLOW_SECONDS, STUCK_SECONDS, THREAD_SECONDS, PartitionStatus, Status
-from sealstream.schemas.entry import Genesis
+from sealstream.schemas.entry import Genesis, Kind
 from sealstream.worker import metrics
 
 RULES = Rules(Genesis("test.example/status", 4), bytes(16))
@@ -44,6 +44,12 @@ def state_of(partition: int, position: int, chains: int = 2) -> PartitionState:
     for number in range(chains):
         heads.put(Link(b"tenant-%d" % number, 1))
     return PartitionState(partition, heads, RULES.window(), position)
+
+
+def committed(partition: int, position: int, chains: int = 2) -> Outcome:
+    """Return what a transaction was that brought a partition to a position."""
+    head = PartitionHead.of(state_of(partition, position, chains), RULES)
+    return Outcome([0] * len(Kind), 0, 0.0, 0, {partition: head})
 
 
 @pytest.fixture
@@ -94,18 +100,28 @@ def test_a_long_backlog_is_not_stuck(status: Status, clock: Clock) -> None:
     """However far behind, a partition whose position moves is no reason for alarm; it stops, it is."""
     for position in range(11, 60):
         tell(status, clock, 4, p0=10, p1=1_000_000)
-        status.on_commit(Outcome(), {1: state_of(1, position)})
+        status.on_commit(committed(1, position))
         assert status.ready()[0]
     tell(status, clock, STUCK_SECONDS + 4, p0=10, p1=1_000_000)
 
     assert not status.ready()[0]
 
 
+def test_a_commit_of_a_partition_that_was_taken_back_meanwhile_shows_nothing(status: Status) -> None:
+    """A transaction may end while its partitions go to others, or come back: they are shown as they are restored."""
+    status.on_owned([0])
+    status.on_commit(committed(0, 11))
+    status.on_commit(committed(1, 11))
+
+    partitions = status.describe()["partitions"]
+    assert (list(partitions), partitions["0"]["state"], partitions["0"]["position"]) == (["0"], "restoring", None)
+
+
 def test_a_commit_of_others_does_not_hide_a_stuck_partition(status: Status, clock: Clock) -> None:
     """What counts is the partition's own position."""
     for position in range(11, 30):
         tell(status, clock, 2, p0=10_000, p1=11)
-        status.on_commit(Outcome(), {0: state_of(0, position)})
+        status.on_commit(committed(0, position))
 
     assert "partition 1" in status.ready()[1]
     assert "partition 0" not in status.ready()[1]
@@ -177,7 +193,7 @@ def test_a_thread_that_hangs_is_not_alive(status: Status, clock: Clock) -> None:
 def test_everything_is_there_at_three_in_the_morning(status: Status, clock: Clock) -> None:
     """The page shows each partition's position, end, lag, chains and last commit, and what it waits for."""
     tell(status, clock, 2, p0=12, p1=10)
-    status.on_commit(Outcome(), {0: state_of(0, 11, chains=3)})
+    status.on_commit(committed(0, 11, chains=3))
     status.on_owned([0, 1, 2])
     status.on_states({0: state_of(0, 11, chains=3), 1: state_of(1, 10)})
     status.waiting = "partition 2: heads up to offset 7, read 0"
@@ -196,7 +212,7 @@ def test_everything_is_there_at_three_in_the_morning(status: Status, clock: Cloc
 def test_the_same_stands_in_the_metrics(status: Status, clock: Clock) -> None:
     """Gauges tell of the partitions that the worker owns, and of no other one."""
     tell(status, clock, 2, p0=12, p1=10)
-    status.on_commit(Outcome(), {0: state_of(0, 11)})
+    status.on_commit(committed(0, 11))
     status.export()
     text = metrics.exposition().decode()
     for line in (

@@ -30,6 +30,7 @@ from sealstream.processors.web import FREE_PORT, ProcessorWeb, add_pages
 from sealstream.schemas.errors import SealstreamError
 from sealstream.worker.failpoints import Failpoints
 from sealstream.worker.logs import configure, logger
+from sealstream.worker.memory import tune
 from sealstream.worker.settings import Settings, load_settings
 
 ROLE: Final = "processor"
@@ -181,6 +182,7 @@ def run(settings: Settings) -> int:
         ConfigError: A setting is missing.
     """
     app = create_app(settings)
+    tune()
     app.finalize()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -195,5 +197,6 @@ def __getattr__(name: str) -> ProcessorApp:
     if name != "app":
         raise AttributeError(name)
     made = create_app(load_settings())
+    tune()
     globals()["app"] = made
     return made

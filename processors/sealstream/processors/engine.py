@@ -18,7 +18,7 @@ from sealstream.kafka.transactions import ProducerFatal, TransactionError, trans
 from sealstream.processors.batch import Batch
 from sealstream.processors.chaining import PartitionState, PositionDiffers
 from sealstream.processors.clients import Clients, Identity
-from sealstream.processors.cycle import Cycle, Outcome
+from sealstream.processors.cycle import Cycle, Transaction
 from sealstream.processors.failures import classify, is_fenced, is_replaced
 from sealstream.processors.instance import Instance
 from sealstream.processors.ordinary import chain_ordinary, fastest
@@ -37,6 +37,16 @@ BACKOFF_SECONDS_MIN: Final = 0.2
 BACKOFF_SECONDS_MAX: Final = 5.0
 STOP_GRACE_SECONDS: Final = 4.0
 """How long a transaction may go on trying after the worker was told to stop."""
+
+LAST_SECONDS: Final = 0.5
+"""How long the last transaction may hold up the end of a worker that has given up."""
+
+MARKERS_SECONDS: Final = 0.006
+"""How long a broker may go on writing the markers of a transaction after it has answered its commit.
+
+A transaction that begins meanwhile is sent away, and librdkafka tries again after 20 ms: measured at 1,000 events a
+second, a median from publishing to the committed record of 43 ms without this pause and of 26 ms with it.
+"""
 
 START_SECONDS_MAX: Final = 60.0
 """A producer that has not started by then hangs, as librdkafka may after its coordinator was away."""
@@ -91,6 +101,8 @@ class Engine:
         self._starting_since = 0.0
         self._reader: Consumer | None = None
         self._cycle: Cycle | None = None
+        self._transaction: Transaction | None = None  # the one that ends beside what is done here
+        self._begin_at = 0.0  # no sooner may the next one begin that is in no hurry
         self._states: dict[int, PartitionState] = {}
         self._kept: dict[int, PartitionState] = {}
         self._work: Work | None = self._connect()
@@ -106,6 +118,8 @@ class Engine:
 
     def close(self) -> None:
         """Leave the group and close the clients. No transaction is open, unless the brokers are away."""
+        if self._transaction is not None:
+            self._transaction.wait(LAST_SECONDS)
         if self._reader is not None:
             self._reader.close()
         self._source.close()
@@ -118,53 +132,95 @@ class Engine:
         """
         self._status.step()
         try:
+            if self._transaction is not None and self._transaction.ended_at is not None:
+                self.settle()
             if self._work is None:
                 return self._take()
             self._advance(self._work)
-        except PlaceGone as error:
-            self._reload(error.message, pause_seconds=self._backoff_seconds)
-        except Unreachable as error:
-            self._retry(error)
-        except Replaced as error:
-            self._join_again(error)
-        except KafkaException as exception:
-            meaning = classify(exception.args[0], "talk to Kafka")
-            if not isinstance(meaning, Unreachable):
-                raise meaning from exception
-            self._retry(meaning)
+        except (PlaceGone, Unreachable, Replaced, KafkaException) as error:
+            if self.settle():  # else it is answered already, by the same way back
+                self._answer(error)
         return None
 
-    def process(self, batch: Batch) -> Outcome | None:
-        """Put a batch through a transaction.
+    def _answer(self, error: PlaceGone | Unreachable | Replaced | KafkaException) -> None:
+        """Find the way back from an error outside of a transaction.
 
-        Returns:
-            What was committed; ``None`` if the batch was thrown away, to be read again.
+        Raises:
+            SealstreamError: There is none.
+        """
+        if isinstance(error, KafkaException):
+            meaning = classify(error.args[0], "talk to Kafka")
+            if not isinstance(meaning, Unreachable):
+                raise meaning from error
+            error = meaning
+        if isinstance(error, PlaceGone):
+            self._reload(error.message, pause_seconds=self._backoff_seconds)
+        elif isinstance(error, Replaced):
+            self._join_again(error)
+        else:
+            self._retry(error)
+
+    def process(self, batch: Batch) -> None:
+        """Chain a batch and put it into a transaction, which may end beside what is done next; or throw it away.
 
         Raises:
             SealstreamError: The worker must stop; says why and the way out.
         """
         self._status.step()
-        with self._status.transaction():
-            return self._process(batch)
-
-    def _process(self, batch: Batch) -> Outcome | None:
         if self._cycle is None or batch.generation != self._source.generation:
-            return None  # revoked meanwhile: its next owner reads it from the committed offset
+            return  # revoked meanwhile: its next owner reads it from the committed offset
         if any(self._states[n].position != start for n, start in batch.starts.items()):
-            self._reload("a batch got lost on its way to the agent")
-            return None
+            if self.settle():
+                self._reload("a batch got lost on its way to the agent")
+            return
         try:
-            outcome = self._cycle.run(batch, self._states)
+            made = self._cycle.chain(batch, self._states)
         except PositionDiffers as error:
-            self._reload(error.message)
-            return None
+            if self.settle():
+                self._reload(error.message)
+            return
+        if not self.settle():
+            return  # what this batch follows was not committed, so both are read again
+        self._status.on_begin()
+        try:
+            self._transaction = self._cycle.begin(made)
         except TransactionError as error:
+            self._status.on_end()
             self._recover(error, batch)
-            return None
-        self._failed = {n: start for n, start in self._failed.items() if n not in batch.starts}
+
+    def settle(self) -> bool:
+        """Wait until the transaction that goes on beside has ended, if there is one, and take in what became of it.
+
+        Returns:
+            Whether all is committed that the states hold; if not, they are thrown away, to be restored.
+
+        Raises:
+            SealstreamError: The worker must stop; says why and the way out.
+        """
+        transaction, self._transaction = self._transaction, None
+        if transaction is None:
+            return True
+        try:
+            outcome = transaction.outcome()
+        except TransactionError as error:
+            self._recover(error, transaction.batch)
+            return False
+        finally:
+            self._status.on_end()
+        self._begin_at = (transaction.ended_at or 0.0) + MARKERS_SECONDS
+        self._failed = {n: start for n, start in self._failed.items() if n not in transaction.batch.starts}
         self._source.grow()
-        self._status.on_commit(outcome, {n: self._states[n] for n in batch.starts})
-        return outcome
+        self._status.on_commit(outcome)
+        return True
+
+    def _busy(self) -> bool:
+        """Return whether a transaction that began now would have to wait."""
+        transaction, begin_at = self._transaction, self._begin_at
+        if transaction is not None:
+            if transaction.ended_at is None:
+                return True
+            begin_at = transaction.ended_at + MARKERS_SECONDS
+        return time.monotonic() < begin_at
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
@@ -172,7 +228,7 @@ class Engine:
         gaps = {partition: state.position for partition, state in self._states.items() if state.gap is not None}
         if gaps:  # a transaction of their own: they must stand before anything that lies behind them
             return Batch(self._source.generation, starts=gaps, ends=dict(gaps))
-        batch = self._source.take()
+        batch = self._source.take(self._busy)
         return batch if self._work is None else None  # else an assignment came within the poll
 
     def _advance(self, work: Work) -> None:
@@ -272,6 +328,7 @@ class Engine:
     # -- called within a poll ------------------------------------------------------------------------------------------
 
     def _on_assigned(self) -> None:
+        self._await_transaction()
         self._status.on_owned(self._source.owned)
         self._during_assignment()
         self._kept = {n: state for n, state in self._kept.items() if n in self._source.owned}
@@ -280,15 +337,22 @@ class Engine:
 
     def _on_revoked(self, *, lost: bool) -> None:
         self._during_revocation()
+        self._await_transaction()
         if lost:
             # The group thought this worker dead, and librdkafka joins again by itself. Another worker of its name may
             # have come meanwhile, with a producer that has put ours out; see _join_again.
             self._producer = None
-        # No transaction is open within a poll, so each state is that of its last commit, and may serve again.
+        # No batch is chained within a poll, so each state is that of its last transaction. If that was not committed,
+        # the state says more than the committed offset does, and no restore takes it over.
         self._kept, self._states = self._states, {}
         self._status.on_owned(())
         self._status.waiting = "an assignment of partitions"
         self._work = self._await_assignment()
+
+    def _await_transaction(self) -> None:
+        """Keep the group waiting until the transaction that goes on beside has ended: it holds these partitions."""
+        if self._transaction is not None:
+            self._transaction.wait()
 
     # -- errors --------------------------------------------------------------------------------------------------------
 

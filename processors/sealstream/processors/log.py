@@ -7,7 +7,6 @@ batch that it handed over, and each batch carries the positions that it starts f
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import threading
 import time
@@ -32,7 +31,6 @@ CLOSE_SECONDS: Final = 1.0
 EXIT_SECONDS: Final = 9.0
 """How long after a stop the process ends whatever hangs: a stop must take less than 10 s."""
 LISTEN_SECONDS: Final = 0.01
-GARBAGE_OBJECTS: Final = 100_000
 
 
 class Log(faust.Service):
@@ -70,7 +68,7 @@ class Log(faust.Service):
         super().__init__(**options)
 
     async def process(self, batch: Batch) -> None:
-        """Put a batch through its transaction: the agent's work. Never raises: the pump hears of errors."""
+        """Chain a batch and put it into its transaction: the agent's work. Never raises: the pump hears of errors."""
         try:
             await self._in_thread(self._engine.process, batch)
         except Exception as error:  # noqa: BLE001 - Faust would drop it and go on; the pump raises it
@@ -80,10 +78,6 @@ class Log(faust.Service):
 
     async def on_start(self) -> None:
         """Let the agent's stream flow."""
-        # A batch makes some hundred thousand objects without cycles: to look for cycles among them after every 700
-        # takes a fifth of the time.
-        gc.freeze()
-        gc.set_threshold(GARBAGE_OBJECTS)
         self._resume()
 
     @faust.Service.task
@@ -96,6 +90,7 @@ class Log(faust.Service):
                 batch = await self._in_thread(self._engine.step)
                 if batch is not None:
                     await self._hand_over(batch)
+            await self._in_thread(self._engine.settle)
         except StopRequested as stopped:
             logger().warning("stopped before the transaction ended", reason=stopped.message)
         except Exception as error:  # noqa: BLE001 - every error ends the process, with one line that says why

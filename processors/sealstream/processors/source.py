@@ -22,6 +22,9 @@ from sealstream.worker.logs import logger
 
 POLL_SECONDS: Final = 0.1
 TAKE_RECORDS: Final = 1_000
+GATHER_SECONDS: Final = 0.002
+"""How long to wait for more records before looking again whether a transaction could begin."""
+
 PASS_OVER_SECONDS: Final = 5.0
 """How often the position of an idle partition may be moved over offsets that are no records, by a transaction."""
 
@@ -129,8 +132,12 @@ class Source:
         if message is not None and (error := message.error()) is not None:
             self._judge(error)
 
-    def take(self) -> Batch | None:
+    def take(self, busy: Callable[[], bool] = lambda: False) -> Batch | None:
         """Return the next batch, bounded by records, bytes and age; ``None`` if there is none at the moment.
+
+        Arguments:
+            busy: Whether a transaction could not begin at the moment. As long as it could not, a batch that is not
+                full waits for more records: it would only wait elsewhere.
 
         Raises:
             PlaceGone: A partition cannot be read on.
@@ -140,12 +147,12 @@ class Source:
         first = self.consumer.poll(POLL_SECONDS)
         deadline = time.monotonic() + self._age_seconds
         messages = [] if first is None else [first]
-        while messages:
+        while messages or (batch.count and busy()):
             self._sort(messages, batch)
             room = self._records_now - batch.count
             if room <= 0 or batch.size_bytes >= self._bytes_max:
                 break
-            wait_seconds = max(deadline - time.monotonic(), 0.0)
+            wait_seconds = max(deadline - time.monotonic(), GATHER_SECONDS if busy() else 0.0)
             messages = self.consumer.consume(min(room, TAKE_RECORDS), wait_seconds)
         if batch.generation != self.generation:
             return None  # a rebalance came in between: the next owner reads it from the committed offset

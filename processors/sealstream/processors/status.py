@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -114,14 +113,13 @@ class Status:
 
     # -- written by the log's thread -----------------------------------------------------------------------------------
 
-    @contextmanager
-    def transaction(self) -> Generator[None]:
-        """Note that a transaction is open for as long as the context is."""
+    def on_begin(self) -> None:
+        """Note that a transaction is open."""
         self.transaction_since = _now()
-        try:
-            yield
-        finally:
-            self.transaction_since = None
+
+    def on_end(self) -> None:
+        """Note that none is open any more."""
+        self.transaction_since = None
 
     def step(self) -> None:
         """Note that the log's thread is alive."""
@@ -137,18 +135,17 @@ class Status:
         self.partitions = now
 
     def on_states(self, states: Mapping[int, PartitionState]) -> None:
-        """Note the states of partitions, as they are restored or committed."""
+        """Note the states of partitions, as they are restored."""
         for partition, state in states.items():
-            shown = self.partitions[partition]
-            if state.position != shown.position:
-                shown.moved_at = _now()
-            shown.position, shown.chains = state.position, len(state.heads)
+            self._on_position(self.partitions[partition], state.position, len(state.heads))
 
-    def on_commit(self, outcome: Outcome, states: Mapping[int, PartitionState]) -> None:
-        """Note a committed transaction and the states of the partitions that it moved."""
-        self.on_states(states)
-        for partition in states:
-            self.partitions[partition].committed_at = time.time()
+    def on_commit(self, outcome: Outcome) -> None:
+        """Note a committed transaction; of partitions that were taken back while it ended, there is nothing to show."""
+        for partition, head in outcome.heads.items():
+            shown = self.partitions.get(partition)
+            if shown is not None and shown.position is not None:
+                self._on_position(shown, head.position, head.chains)
+                shown.committed_at = time.time()
         for counter, count in zip(_BY_KIND, outcome.kinds, strict=True):
             if count:
                 counter.inc(count)
@@ -156,6 +153,12 @@ class Status:
         metrics.PROCESSOR_TRANSACTION_SECONDS.observe(outcome.seconds)
         if outcome.oldest_ms:
             metrics.PROCESSOR_EVENT_AGE_SECONDS.observe(max(time.time() - outcome.oldest_ms / 1000, 0.0))
+
+    @staticmethod
+    def _on_position(shown: PartitionStatus, position: int, chains: int) -> None:
+        if position != shown.position:
+            shown.moved_at = _now()
+        shown.position, shown.chains = position, chains
 
     def on_statistics(self, text: str) -> None:
         """Take in librdkafka's statistics: whether a broker is up."""

@@ -1,4 +1,4 @@
-"""A call that may hang, made so that one can turn one's back on it.
+"""A call that takes its time or may hang, made so that one can do something else meanwhile or turn one's back on it.
 
 librdkafka's ``send_offsets_to_transaction`` does not keep to its timeout while the group's coordinator is away, and may
 not even notice when it is back (confluentinc/librdkafka issues 5456 and 5511, seen with 2.16).
@@ -6,10 +6,10 @@ not even notice when it is back (confluentinc/librdkafka issues 5456 and 5511, s
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -18,6 +18,28 @@ LOOK_SECONDS: Final = 0.1
 
 HANG_SECONDS: Final = 5.0
 """After this a call that should have come back within a second or a few hangs for good."""
+
+
+def call_beside(call: Callable[[], T], *, name: str) -> Future[T]:
+    """Begin a call in a thread of its own, which ends with the call or the process.
+
+    Arguments:
+        call: The call.
+        name: The thread's name.
+
+    Returns:
+        Where its answer, or what it raises, will be.
+    """
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the answer raises it
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return answer
 
 
 def call_within(call: Callable[[], T], *, timeout_seconds: float, give_up: Callable[[], bool]) -> T:
@@ -34,23 +56,9 @@ def call_within(call: Callable[[], T], *, timeout_seconds: float, give_up: Calla
     Raises:
         TimeoutError: It did not come back in time, or it was given up.
     """
-    answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            answers.put((call(), None))
-        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
-            answers.put((None, error))
-
-    threading.Thread(target=run, name="call", daemon=True).start()
+    answer = call_beside(call, name="call")
     deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            answer, error = answers.get(timeout=LOOK_SECONDS)
-        except queue.Empty:
-            if give_up() or time.monotonic() >= deadline:
-                raise TimeoutError("the call does not come back") from None
-            continue
-        if error is not None:
-            raise error
-        return answer  # type: ignore[return-value]  # there is an answer where there is no error
+    while not wait([answer], timeout=LOOK_SECONDS).done:
+        if give_up() or time.monotonic() >= deadline:
+            raise TimeoutError("the call does not come back")
+    return answer.result()
