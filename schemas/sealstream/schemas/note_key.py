@@ -192,7 +192,7 @@ class SignerKey:
 
     def __init__(self, name: str, type: KeyType, private_key: PrivateKey) -> None:  # noqa: A002  # the field's word
         ml_dsa = type is KeyType.COSIGNATURE_ML_DSA_44
-        if isinstance(private_key, Ed25519PrivateKey) == ml_dsa:
+        if not isinstance(private_key, _ml_dsa().MLDSA44PrivateKey if ml_dsa else Ed25519PrivateKey):
             raise KeyInvalid(f"private key of {name[:80]!r} is one of another algorithm than that of type {type:#04x}")
         self._private = private_key
         self.verifier = VerifierKey(name, type, private_key.public_key().public_bytes_raw())

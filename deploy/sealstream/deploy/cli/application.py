@@ -17,6 +17,7 @@ from sealstream.deploy.cli import (
     epoch,
     gap,
     heads,
+    keys,
     local,
     search,
     store,
@@ -66,6 +67,7 @@ gap.register(app)
 epoch.register(app)
 store.register(app)
 heads.register(app)
+keys.register(app)
 config.register(app)
 bench.register(app)
 

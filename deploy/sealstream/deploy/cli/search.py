@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sealstream.deploy.cli.output import JsonOption, print_fields, print_json, print_line, print_table
+from sealstream.deploy.cli.times import time_option
 from sealstream.schemas.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -28,18 +29,6 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel=_PANEL)(command)
 
 
-def _parse_time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no ISO 8601 time") from None
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
-
-
-def _time_option(help_text: str) -> Any:
-    return typer.Option(metavar="TIME", parser=_parse_time, help=help_text)
-
-
 def search(
     *,
     tenant: Annotated[str | None, typer.Option(help="Whose events; needed.")] = None,
@@ -49,12 +38,10 @@ def search(
     outcome: Annotated[str | None, typer.Option(help="success, failure, denied or unknown.")] = None,
     request_id: Annotated[str | None, typer.Option(help="The request's id.")] = None,
     text: Annotated[str | None, typer.Option(help="Words in the actor's name, action, targets or metadata.")] = None,
-    since: Annotated[datetime | None, _time_option("Received then or later; ISO 8601, UTC if it says no zone.")] = None,
-    until: Annotated[datetime | None, _time_option("Received before.")] = None,
-    occurred_since: Annotated[
-        datetime | None, _time_option("Occurred, as the application says, then or later.")
-    ] = None,
-    occurred_until: Annotated[datetime | None, _time_option("Occurred before.")] = None,
+    since: Annotated[datetime | None, time_option("Received then or later; ISO 8601, UTC if it says no zone.")] = None,
+    until: Annotated[datetime | None, time_option("Received before.")] = None,
+    occurred_since: Annotated[datetime | None, time_option("Occurred, as the application says, then or later.")] = None,
+    occurred_until: Annotated[datetime | None, time_option("Occurred before.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many events at most.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="Go on behind an earlier page of the same search.")] = None,
     as_json: JsonOption = False,
