@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from typing import cast
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from sealstream.kafka.partition import partition_of
 from sealstream.kafka.transactions import AbortRequired, ProducerFatal
 from sealstream.processors.batch import Batch
-from sealstream.processors.chaining import PartitionState, PositionDiffers, Rules
+from sealstream.processors.chaining import PartitionState, PositionDiffers
 from sealstream.processors.cycle import StopRequested, pin
 from sealstream.processors.heads import PackedHeads
 from sealstream.processors.window import Window, WindowIncomplete
-from sealstream.schemas.entry import Genesis
+from support.batches import RECORDS, RULES, TENANT, make_batch
 from support.memory_log import TOPICS, MemoryLog
-from support.model import SourceRecord
-from support.publish import event_value
-from support.records import MessageLike
-
-TOPIC_ID = bytes(range(16))
-TENANT = next(name for name in (f"t{n}" for n in range(20)) if partition_of(name.encode(), 2) == 0)
-RECORDS = [SourceRecord(0, n, TENANT.encode(), event_value(TENANT, f"e{n}"), 1) for n in range(6)]
-RULES = Rules(Genesis("test.example/p", 2), TOPIC_ID)
-
-
-def make_batch(states: dict[int, PartitionState], records: Sequence[SourceRecord]) -> Batch:
-    """Return the batch that holds these records."""
-    batch = Batch(1, count=len(records))
-    for record in records:
-        batch.records.setdefault(record.partition, []).append(cast("Message", MessageLike(record)))
-        batch.ends[record.partition] = record.offset + 1
-    batch.starts = {partition: states[partition].position for partition in batch.records}
-    return batch
 
 
 def _error(code: int, *, retriable: bool = False, abort: bool = False, fatal: bool = False) -> KafkaException:
