@@ -280,7 +280,7 @@ class TestCode:
     @pytest.mark.parametrize(
         ("package", "allowed"),
         [
-            ("sealstream.schemas", {"fastavro", "sealstream.schemas"}),
+            ("sealstream.schemas", {"cryptography", "fastavro", "sealstream.schemas"}),
             ("sealstream.kafka", {"confluent_kafka", "sealstream.schemas", "sealstream.kafka"}),
         ],
     )
