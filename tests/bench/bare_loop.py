@@ -1,7 +1,7 @@
 """The ceiling: one tight loop over confluent-kafka that makes the processor's bytes, for sound events only.
 
 It has what the work needs and nothing else: no recovery, no restore, no check of its place, no dead letters, no process
-around it. What is wrong with a record ends it. It shares no code with the processor.
+around it. What is wrong with a record ends it. It is tuned as the processor is, and shares no code with it that chains.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import gc
 import json
 import struct
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -17,6 +18,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from sealstream.kafka.partition import partition_of
+from sealstream.worker.memory import tune
 
 _LABEL: Final = b"sealstream1\n"
 _PAYLOAD: Final = b"sealstream/payload1\n"
@@ -105,21 +107,28 @@ class _Window:
 
 def run(task: Task) -> None:
     """Chain until the process is ended."""
+    tune()  # in one thread's memory, as the processor
     gc.disable()  # nothing here is a cycle
     consumer, producer = Consumer(consumer_settings(task)), Producer(producer_settings(task))
     producer.init_transactions(30)
     consumer.subscribe([task.source])
-    chain = _Chain(task, producer)
+    chain, ending, ends = _Chain(task, producer), ThreadPoolExecutor(1), Future[None]()
+    ends.set_result(None)
     while True:
         first = consumer.poll(0.1)
         if first is None:
             continue
-        messages = [first, *consumer.consume(task.batch_records - 1, 0)]
+        chain.chain([first, *consumer.consume(task.batch_records - 1, 0)])
+        ends.result()
         producer.begin_transaction()
-        chain.chain(messages)
-        positions = chain.heads()
-        producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata())
-        producer.commit_transaction()
+        positions = chain.produce()
+        ends = ending.submit(_end, producer, positions, consumer.consumer_group_metadata())
+
+
+def _end(producer: Producer, positions: list[TopicPartition], membership: Any) -> None:
+    """End a transaction, while the next records are chained."""
+    producer.send_offsets_to_transaction(positions, membership)
+    producer.commit_transaction()
 
 
 class _Chain:
@@ -127,7 +136,7 @@ class _Chain:
 
     Arguments:
         task: What to do.
-        producer: Where they go; a transaction is open.
+        producer: Where they go.
     """
 
     def __init__(self, task: Task, producer: Producer) -> None:
@@ -141,10 +150,11 @@ class _Chain:
         # By tenant: seq to come, last hash, partition, what an entry of kind 1 begins with.
         self._ends: dict[bytes, list[Any]] = {}
         self._packers: dict[tuple[int, int], struct.Struct] = {}
+        self._sealed: list[tuple[bytes, bytes, int, bytes]] = []  # value, key, partition, entry
 
     def chain(self, messages: list[Any]) -> None:
-        """Seal records and produce them; all in one flat loop, for that is what makes it the ceiling."""
-        task, produce, topic, topic_id = self._task, self._producer.produce, self._task.chained, self._topic_id
+        """Seal records; all in one flat loop, for that is what makes it the ceiling."""
+        task, append, topic_id = self._task, self._sealed.append, self._topic_id
         ends, grown, windows, positions = self._ends, self._grown, self._windows, self._positions
         packers, offsets, age = self._packers, task.window_offsets, task.window_seconds * 1_000_000
         for message in messages:
@@ -185,12 +195,15 @@ class _Chain:
             grown[key] = end
             if head[13] == 3:
                 value = b""
-            produce(topic, value, key, partition, headers=[("seal-entry", entry)])
+            append((value, key, partition, entry))
             positions[partition] = (offset, received)
 
-    def heads(self) -> list[TopicPartition]:
-        """Produce the ends of the chains that grew and of their partitions; return the offsets to commit."""
-        task, produce = self._task, self._producer.produce
+    def produce(self) -> list[TopicPartition]:
+        """Produce what was sealed, and heads, in an open transaction; return the offsets to commit."""
+        task, produce, topic = self._task, self._producer.produce, self._task.chained
+        for value, key, partition, entry in self._sealed:
+            produce(topic, value, key, partition, headers=[("seal-entry", entry)])
+        self._sealed.clear()
         for name, (seq, digest, partition, _) in self._grown.items():
             produce(task.heads, _HEAD.pack(1, seq, digest), b"%d/%s" % (partition, name), partition)
         self._grown.clear()
@@ -213,7 +226,7 @@ class _Chain:
                 struct.pack(">I32s", size, payload),
             )
         )  # fmt: skip
-        self._producer.produce(self._task.chained, self._genesis, key, partition, headers=[("seal-entry", entry)])
+        self._sealed.append((self._genesis, key, partition, entry))
         end: list[Any] = [
             1, sha256(b"\x00" + entry).digest(), partition, b"".join((_LABEL, bytes((1, 1, 0, len(key))), key))
         ]  # fmt: skip
