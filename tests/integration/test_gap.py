@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from sealstream.deploy.cli import main
 from sealstream.kafka.partition import partition_of
 from sealstream.processors.accepting import prepare, record
 from sealstream.processors.cycle import Cycle
@@ -222,3 +224,33 @@ def test_the_command_asks_before_it_records(chained: Pipeline) -> None:
     code, accepted = command(chained, "gap", "accept", *place, "--yes")
     assert (code, accepted["again"]) == (0, True)
     go_on(chained, last + 3)
+
+
+def test_gaps_are_listed_from_the_loss_to_the_entry(
+    chained: Pipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A person sees what is lost and how to accept it, and for ever after who did that, and why."""
+    for name, value in chained.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def listed(*arguments: str) -> tuple[int, list[dict[str, Any]]]:
+        capsys.readouterr()  # what a worker within this process has logged
+        code = main(["gap", "list", *arguments, "--json"])
+        return code, json.loads(capsys.readouterr().out)
+
+    assert listed() == (0, [])
+    first, last = lose(chained, 3, left=2)
+    place = {"partition": ACME, "from": first, "to": last}
+    assert listed() == (1, [place | {"state": "open"}])
+    assert listed("--partition", str((ACME + 1) % PARTITIONS)) == (0, [])
+    assert main(["gap", "list"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[1].split("\t")[:4] == [str(ACME), str(first), str(last), "open"]
+    assert f"gap accept --partition {ACME} --from {first} --to {last}" in shown.err
+    accept(chained, ACME, first, last)
+    code, [accepted] = listed()
+    assert (code, accepted["state"], accepted["by"], accepted["why"]) == (0, "accepted", "ada", "full")
+    go_on(chained, last + 3)
+
+    assert listed() == (0, [accepted | {"state": "chained"}])
+    assert accepted.items() >= (place | {"reason": "expired"}).items()

@@ -25,6 +25,7 @@ COMMANDS = (
     ("heads", "check"),
     ("heads", "rebuild"),
     ("heads", "restore-offsets"),
+    ("gap", "list"),
     ("verify",),
     ("search",),
     ("show", "ev-1"),

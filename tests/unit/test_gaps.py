@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sealstream.processors.assignment import Observed
 from sealstream.processors.chaining import PartitionState, Rules
+from sealstream.processors.gap_listing import GapState, gaps_of
 from sealstream.processors.gaps import Gap, begin_behind, chain_gap, find_gap, gap_key
 from sealstream.processors.heads import HeadsReader, PackedHeads, PartitionHead
 from sealstream.schemas.entry import GapReason, Genesis
@@ -133,3 +134,40 @@ def test_a_damaged_acceptance_says_so() -> None:
     reader.feed(b"nonsense", b"1")
     with pytest.raises(HeadsDiffer):
         reader.require_sound()
+
+
+def states(seen: Observed, *gaps: Gap) -> list[tuple[int, int, str]]:
+    """Return what is listed of partition 2, of which these acceptances are recorded."""
+    listed = gaps_of(seen, {gap.key(2): gap.pack() for gap in gaps}, TOPIC_ID)
+    assert [one.acceptance for one in listed if one.acceptance] == sorted(gaps, key=lambda gap: gap.first)
+    return [(one.first, one.last, one.state.value) for one in listed]
+
+
+def test_a_gap_is_listed_with_what_has_become_of_it() -> None:
+    """Open until somebody accepts it, accepted until a worker has chained it, and chained for ever after."""
+    before, behind = observed(10, 9, 15), observed(15, 14, 15)
+
+    assert states(before) == [(10, 14, GapState.OPEN)]
+    assert states(before, GAP) == [(10, 14, GapState.ACCEPTED)]
+    assert states(behind, GAP) == [(10, 14, GapState.CHAINED)]
+    assert states(observed(20, 19, 15)) == []
+    later = replace(GAP, first=30, last=30)
+    assert states(observed(30, 29, 31), later, GAP) == [(10, 14, GapState.CHAINED), (30, 30, GapState.ACCEPTED)]
+    assert states(Observed(2, None, None, 5, 9)) == [(0, 4, GapState.OPEN)]
+    assert states(Observed(2, None, None, 0, 9)) == []
+
+
+def test_an_acceptance_that_is_not_for_what_is_lost_is_listed_beside_what_is() -> None:
+    """If more was lost since, or from another topic, the range that is lost is open."""
+    elsewhere = replace(GAP, topic_id=bytes(16))
+
+    assert states(observed(10, 9, 17), GAP) == [(10, 14, GapState.WITHOUT_EFFECT), (10, 16, GapState.OPEN)]
+    assert states(observed(10, 9, 15), elsewhere) == [(10, 14, GapState.WITHOUT_EFFECT), (10, 14, GapState.OPEN)]
+    assert states(observed(99, 98, 15), elsewhere) == [(10, 14, GapState.WITHOUT_EFFECT)]
+
+
+@pytest.mark.parametrize(("key", "value"), [(b"gap/2/10", b"{}"), (b"gap/3/10", GAP.pack()), (b"gap/2/11", GAP.pack())])
+def test_what_is_no_acceptance_is_not_listed_but_named(key: bytes, value: bytes) -> None:
+    """A damaged record, or one under another one's key, is an error that names it."""
+    with pytest.raises(HeadsDiffer, match=f"partition 2, {key.decode()}"):
+        gaps_of(observed(15, 14, 15), {key: value}, TOPIC_ID)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, Message, Producer
 
 from sealstream.kafka.client import KAFKA_LOG, KafkaConnection
-from sealstream.processors.assignment import compare_instance
+from sealstream.processors.assignment import Observed, compare_instance
 from sealstream.processors.chaining import LOG_APPEND_TIME
 from sealstream.processors.clients import Identity
 from sealstream.processors.failures import classify
@@ -75,7 +75,7 @@ def prepare(
     if not 0 <= partition < settings.partitions:
         raise ConfigError(f"partition {partition} does not exist", hint=f"they are 0 to {settings.partitions - 1}")
     topics = settings.topics()
-    with _survey(settings) as survey:
+    with survey_of(settings) as survey:
         topic_id = survey.require(topics.events, topics.heads)[topics.events].topic_id
         surveyed = survey.partition(partition)
         observed = surveyed.observed
@@ -164,7 +164,8 @@ def write_heads(
         raise Unreachable(f"Kafka did not confirm what was written to {topic}", hint="run the command again")
 
 
-def _survey(settings: Settings) -> Survey:
+def survey_of(settings: Settings) -> Survey:
+    """Return what looks at an instance's partitions; close it, or use it as a context."""
     return Survey(
         settings.connection(),
         settings.topics(),
@@ -174,15 +175,24 @@ def _survey(settings: Settings) -> Survey:
     )
 
 
-def _require_lost(surveyed: Surveyed, first: int, last: int) -> None:
-    """Refuse a range that is not exactly what is lost."""
-    observed = surveyed.observed
-    where, position = f"partition {observed.partition}", None if observed.head is None else observed.head.position
+def require_agreement(observed: Observed) -> None:
+    """Refuse a partition of which it is not known how far it is chained.
+
+    Raises:
+        HeadsDiffer: Heads and committed offset do not agree.
+    """
+    position = None if observed.head is None else observed.head.position
     if position != observed.committed:
         raise HeadsDiffer(
-            f"{where} has heads up to {position} and the committed offset {observed.committed}",
+            f"partition {observed.partition} has heads up to {position} and the committed offset {observed.committed}",
             hint="sealstream heads check says which is right; a gap is accepted after that",
         )
+
+
+def _require_lost(surveyed: Surveyed, first: int, last: int) -> None:
+    """Refuse a range that is not exactly what is lost."""
+    observed, where = surveyed.observed, f"partition {surveyed.observed.partition}"
+    require_agreement(observed)
     lost = observed.lost
     if lost is None:
         raise SourceGap(

@@ -34,6 +34,7 @@ from sealstream.schemas.errors import EntryInvalid, FormatError
 VERSION: Final = 1
 KEY_PREFIX: Final = b"gap/"
 TEXT_CHARACTERS_MAX: Final = 1_000
+ACCEPTANCE_HINT: Final = "only `sealstream gap accept` writes such records: run it again, which replaces this one"
 _UUID_PATTERN: Final = re.compile("[0-9a-f]{32}")
 _INT64_MAX: Final = 2**63 - 1
 

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer
 from sealstream.kafka.topics import TopicNames
 from sealstream.processors.assignment import Observed, Verdict, compare_instance, disagreement, judge
 from sealstream.processors.chaining import PartitionState, Rules
-from sealstream.processors.gaps import begin_behind, find_gap
+from sealstream.processors.gaps import ACCEPTANCE_HINT, begin_behind, find_gap
 from sealstream.processors.heads import REBUILD_HINT, HeadsReader, PackedHeads, PartitionHead
 from sealstream.processors.reading import LogReader, seal_of
 from sealstream.processors.tail import TailReader
@@ -138,8 +138,7 @@ class Restorer:
             gap = find_gap(reader.acceptances, observed.partition, observed.lost, self._rules.topic_id)
         except FormatError as error:
             raise HeadsDiffer(
-                f"audit.heads, partition {observed.partition}: {error.message}",
-                hint="only `sealstream gap accept` writes such records: run it again, which replaces this one",
+                f"audit.heads, partition {observed.partition}: {error.message}", hint=ACCEPTANCE_HINT
             ) from error
         return replace(observed, accepted=gap)
 

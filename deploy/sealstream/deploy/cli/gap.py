@@ -1,18 +1,32 @@
-"""``sealstream gap accept``: the way out where records were lost before they were chained."""
+"""``sealstream gap list | accept``: what was lost before it was chained, and the way out."""
 
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
 
+import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sealstream.deploy.cli.output import ExitCode, JsonOption, confirmed, print_fields, print_json, print_line
+from sealstream.deploy.cli.output import (
+    ExitCode,
+    JsonOption,
+    confirmed,
+    print_fields,
+    print_json,
+    print_line,
+    print_table,
+)
+from sealstream.deploy.cli.partitions import PartitionOption, chosen_partitions
+from sealstream.kafka.client import KAFKA_LOG
 from sealstream.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from sealstream.processors.accepting import Acceptance
+    from sealstream.processors.gap_listing import ListedGap
+    from sealstream.processors.gaps import Gap
+    from sealstream.worker.settings import Settings
 
 _PANEL = "Mend"
 _group = typer.Typer(help="Source records that were lost before they were chained.", no_args_is_help=True)
@@ -34,6 +48,33 @@ def register(app: typer.Typer) -> None:
 @_group.callback()
 def _gap() -> None:
     """Source records that were lost before they were chained."""
+
+
+@_group.command("list")
+def list_(*, partition: PartitionOption = None, as_json: JsonOption = False) -> None:
+    """List what is lost and not accepted, and what was accepted before. Exit code 1 if a range is open.
+
+    A worker may run meanwhile. Where a range is open, none goes on until it is accepted.
+    """
+    settings = _settings()
+    from sealstream.processors.gap_listing import GapState, list_gaps
+
+    gaps = list_gaps(settings, chosen_partitions(settings, partition))
+    open_ = [gap for gap in gaps if gap.state is GapState.OPEN]
+    if as_json:
+        print_json([_listed(gap) for gap in gaps])
+    elif gaps:
+        print_table(("partition", "from", "to", "state", "reason", "accepted at", "by", "why"), map(_row, gaps))
+        for gap in open_:
+            print_line(
+                f"hint: sealstream gap accept --partition {gap.partition} --from {gap.first} --to {gap.last}"
+                " --by WHO --why WHY",
+                error=True,
+            )
+    else:
+        print_line("nothing is lost, and nothing was accepted as lost")
+    if open_:
+        raise typer.Exit(ExitCode.FOUND)
 
 
 @_group.command()
@@ -59,11 +100,8 @@ def accept(
         raise ConfigError("--json does not ask", hint="give --yes as well")
     from sealstream.processors.accepting import prepare, record
     from sealstream.schemas.entry import GapReason
-    from sealstream.worker import logs
-    from sealstream.worker.settings import load_settings
 
-    settings = load_settings()
-    logs.configure("gap", level="warning")
+    settings = _settings()
     acceptance = prepare(
         settings, partition=partition, first=first, last=last, reason=GapReason[reason.name], by=by, why=why
     )
@@ -79,19 +117,43 @@ def accept(
         print_line("accepted. Start the processor again: it writes the entry and goes on.")
 
 
+def _settings() -> Settings:
+    from sealstream.worker import logs
+    from sealstream.worker.settings import load_settings
+
+    settings = load_settings()
+    settings.connection()
+    logs.configure("gap", level="warning")
+    KAFKA_LOG.setLevel(logging.CRITICAL)  # each attempt to connect; the error says it once
+    return settings
+
+
 def _document(acceptance: Acceptance) -> dict[str, object]:
     gap = acceptance.gap
+    place = {"partition": acceptance.partition, "topic": acceptance.topic, "from": gap.first, "to": gap.last}
+    return place | _accepted(gap)
+
+
+def _listed(gap: ListedGap) -> dict[str, object]:
+    place = {"partition": gap.partition, "from": gap.first, "to": gap.last, "state": gap.state.value}
+    return place | ({} if gap.acceptance is None else _accepted(gap.acceptance))
+
+
+def _accepted(gap: Gap) -> dict[str, object]:
     return {
-        "partition": acceptance.partition,
-        "topic": acceptance.topic,
         "topic_id": gap.topic_id.hex(),
-        "from": gap.first,
-        "to": gap.last,
         "reason": gap.reason.name.lower(),
         "by": gap.by,
         "why": gap.why,
         "accepted_at": gap.accepted_at,
     }
+
+
+def _row(gap: ListedGap) -> tuple[object, ...]:
+    place, acceptance = (gap.partition, gap.first, gap.last, gap.state.value), gap.acceptance
+    if acceptance is None:
+        return (*place, None, None, None, None)
+    return (*place, acceptance.reason.name.lower(), acceptance.accepted_at, acceptance.by, acceptance.why)
 
 
 def _fields(acceptance: Acceptance) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,7 @@ from sealstream.deploy.cli.output import (
     print_line,
     print_table,
 )
+from sealstream.deploy.cli.partitions import PartitionOption, chosen_partitions
 from sealstream.kafka.client import KAFKA_LOG
 from sealstream.schemas.errors import ConfigError
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 _PANEL = "Mend"
 _group = typer.Typer(help="Where chains end, and from where processors go on: show, check, mend.", no_args_is_help=True)
-_PartitionOption: TypeAlias = Annotated[
-    int | None, typer.Option("--partition", min=0, metavar="N", help="Only this partition.", show_default="all")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +40,7 @@ def register(app: typer.Typer) -> None:
 def show(
     tenant: Annotated[str | None, typer.Argument(help="Only where this tenant's chain ends.")] = None,
     *,
-    partition: _PartitionOption = None,
+    partition: PartitionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show how far each partition is chained and how many chains it has, or where one tenant's chain ends.
@@ -54,7 +52,7 @@ def show(
         _show_tenant(settings, tenant, as_json=as_json)
         return
     with _keeper(settings) as keeper:
-        views = list(keeper.show(_partitions(settings, partition)))
+        views = list(keeper.show(chosen_partitions(settings, partition)))
     if as_json:
         print_json([_view_fields(view) for view in views])
         return
@@ -66,7 +64,7 @@ def show(
 
 
 @_group.command()
-def check(*, partition: _PartitionOption = None, as_json: JsonOption = False) -> None:
+def check(*, partition: PartitionOption = None, as_json: JsonOption = False) -> None:
     """Compute the heads anew from audit.chained, and compare them with audit.heads and the committed offsets.
 
     Each chain is verified on the way. Nothing is changed, and workers may run meanwhile. Exit code 1 if anything
@@ -74,7 +72,7 @@ def check(*, partition: _PartitionOption = None, as_json: JsonOption = False) ->
     """
     settings = _settings()
     with _keeper(settings) as keeper:
-        checks = list(keeper.check(_partitions(settings, partition)))
+        checks = list(keeper.check(chosen_partitions(settings, partition)))
     total = sum(found.differences_total for found in checks)
     if as_json:
         print_json({"ok": not total, "partitions": checks})
@@ -88,7 +86,7 @@ def check(*, partition: _PartitionOption = None, as_json: JsonOption = False) ->
 
 
 @_group.command()
-def rebuild(*, partition: _PartitionOption = None, as_json: JsonOption = False) -> None:
+def rebuild(*, partition: PartitionOption = None, as_json: JsonOption = False) -> None:
     """Write the heads anew from audit.chained, with the committed offsets, and prove them equal by a restore.
 
     No processor may run: it waits for the sessions of those that were stopped, and puts out one that comes meanwhile.
@@ -97,7 +95,7 @@ def rebuild(*, partition: _PartitionOption = None, as_json: JsonOption = False) 
     """
     settings = _settings()
     with _keeper(settings) as keeper:
-        rebuilt = list(keeper.rebuild(_partitions(settings, partition)))
+        rebuilt = list(keeper.rebuild(chosen_partitions(settings, partition)))
     remaining = [item for item in rebuilt if item.remaining]
     if as_json:
         print_json({"ok": not remaining, "partitions": rebuilt})
@@ -110,7 +108,7 @@ def rebuild(*, partition: _PartitionOption = None, as_json: JsonOption = False) 
 
 
 @_group.command("restore-offsets")
-def restore_offsets(*, partition: _PartitionOption = None, as_json: JsonOption = False) -> None:
+def restore_offsets(*, partition: PartitionOption = None, as_json: JsonOption = False) -> None:
     """Commit the processors' offsets anew from the heads, once audit.chained has confirmed these.
 
     Offsets of a group expire when no worker ran for long (offsets.retention.minutes, 7 days by default). No processor
@@ -118,7 +116,7 @@ def restore_offsets(*, partition: _PartitionOption = None, as_json: JsonOption =
     """
     settings = _settings()
     with _keeper(settings) as keeper:
-        positions = keeper.restore_offsets(_partitions(settings, partition))
+        positions = keeper.restore_offsets(chosen_partitions(settings, partition))
     if as_json:
         print_json({"committed": positions})
     elif positions:
@@ -205,16 +203,6 @@ def _settings() -> Settings:
     settings.connection()
     KAFKA_LOG.setLevel(logging.CRITICAL)  # each attempt to connect; the error says it once
     return settings
-
-
-def _partitions(settings: Settings, partition: int | None) -> list[int]:
-    if partition is None:
-        return list(range(settings.partitions))
-    if partition >= settings.partitions:
-        raise ConfigError(
-            f"there is no partition {partition}", hint=f"the instance has {settings.partitions}, numbered from 0"
-        )
-    return [partition]
 
 
 @contextmanager
