@@ -44,7 +44,8 @@
     │   └── SealInvalid        a record on audit.chained is not what its seal says
     ├── StoreError             the store cannot be used, or refuses
     │   └── StoreDamaged       a stored row does not hold together (names tenant and seq)
-    └── Unreachable            Kafka or PostgreSQL does not answer within the time given
+    ├── Unreachable            Kafka or PostgreSQL does not answer within the time given
+    └── WorkerLost             a process that did a part of the work ended before its time
 
 Each carries a message (what, and where) and a ``hint`` (what to do about it).
 """
@@ -271,3 +272,7 @@ class StoreDamaged(StoreError):
 
 class Unreachable(SealstreamError):
     """Kafka or PostgreSQL does not answer within the time given."""
+
+
+class WorkerLost(SealstreamError):
+    """A process that did a part of the work ended before its time: it was killed, or ran out of memory."""

@@ -7,24 +7,22 @@ inside. What a chain by itself cannot exclude is said in words with every result
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
-from sealstream.schemas.entry import Kind, parse_gap_payload
-from sealstream.schemas.errors import ConfigError, EntryInvalid, SealstreamError, StoreError
-from sealstream.schemas.violation import Violation, ViolationType
+from sealstream.schemas.errors import ConfigError, SealstreamError, StoreError
+from sealstream.schemas.violation import Violation
 from sealstream.sinks.verifier.audit_state import AuditState
-from sealstream.sinks.verifier.stored_chain import End, StoredChain, StoredRow
-from sealstream.sinks.verifier.stored_rows import SEQ_MAX, StoreReader, open_store
+from sealstream.sinks.verifier.crew import Crew
+from sealstream.sinks.verifier.ledger import Findings, Ledger
+from sealstream.sinks.verifier.pieces import PIECE_ENTRIES, SEQ_MAX, Part, plan
+from sealstream.sinks.verifier.stored_chain import End
+from sealstream.sinks.verifier.stored_rows import StoreReader, open_store
 
-VIOLATIONS_MAX: Final = 1_000
-"""How many violations a result carries; all of them are counted."""
-FIRST_FEW: Final = 10
-"""A finding can name an entry before the one that it shows at, but never one before the first few findings."""
 PROGRESS_SECONDS: Final = 0.2
 SAVE_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 60.0
@@ -124,8 +122,12 @@ def verify_store(
     state_path: Path | None = None,
     on_progress: Progress | None = None,
     timeout_seconds: float = STATEMENT_SECONDS,
+    workers: int = 1,
+    piece_entries: int = PIECE_ENTRIES,
 ) -> VerifyResult:
     """Verify the store, or a part of it. Reads one snapshot; memory does not grow with the number of entries.
+
+    What is found, and in which order, does not depend on the number of processes.
 
     Arguments:
         database_url: The store, as somebody who may read what is to be verified.
@@ -137,6 +139,9 @@ def verify_store(
             for its last entry; it is read at the beginning, and written as the verification goes on.
         on_progress: Called with the number of entries that are done, and of all that there are to do.
         timeout_seconds: How long the store may take for a single answer.
+        workers: In how many processes. With more than one, they are started by ``spawn``: a script that calls this
+            needs ``if __name__ == "__main__"``. A store of one piece is verified in this process.
+        piece_entries: About how many entries are given to a process at a time.
 
     Returns:
         The result. Whatever keeps the store from being checked stands in it as its failure; this raises nothing of
@@ -145,8 +150,9 @@ def verify_store(
     result = VerifyResult()
     try:
         _check_request(tenant, first_seq, last_seq, state_path)
+        crew = Crew(database_url, workers, piece_entries, timeout_seconds)
         with open_store(database_url, timeout_seconds=timeout_seconds) as reader:
-            _Audit(reader, result, state_path, on_progress or _no_progress).run(tenant, first_seq, last_seq)
+            _Audit(reader, result, state_path, on_progress or _no_progress).run(tenant, first_seq, last_seq, crew)
         if require > result.level:
             raise ConfigError(
                 f"the level {require.word} is required, and this check reaches {result.level.word}",
@@ -186,7 +192,7 @@ class _Audit:
         self._progress_due = 0.0
         self._save_due = time.monotonic() + SAVE_SECONDS
 
-    def run(self, tenant: str | None, first: int | None, last: int | None) -> None:
+    def run(self, tenant: str | None, first: int | None, last: int | None, crew: Crew) -> None:
         """Verify what was asked for.
 
         Raises:
@@ -196,21 +202,30 @@ class _Audit:
         self._result.as_of = self._reader.as_of
         if self._path is not None:
             self._state = AuditState.load(self._path, self._reader.fingerprint())
-        known = {} if self._state is None else self._state.ends
+        known = {} if self._state is None else dict(self._state.ends)
         ends = self._reader.ends()
         tenants = sorted({*self._reader.tenants(), *known}) if tenant is None else [tenant]
-        begins = {name: known[name].seq if name in known else first or 0 for name in tenants}
+        last = SEQ_MAX if last is None else last
+
+        def whole_of(name: str) -> Part:
+            seen = known.get(name)
+            return Part(name, first or 0 if seen is None else seen.seq, last, seen=seen, end=ends.get(name))
+
         self._total = sum(
-            max(0, min(ends[name].seq, SEQ_MAX if last is None else last) - begins[name] + 1)
-            for name in tenants
-            if name in ends
+            max(0, min(ends[name].seq, last) - whole_of(name).first + 1) for name in tenants if name in ends
+        )
+        ledger = Ledger(
+            plan(map(whole_of, tenants), piece_entries=crew.piece_entries, window_of=self._window_of),
+            whole_of=whole_of,
+            on_end=self._remember,
+            on_entries=self._step,
         )
         try:
-            for name in tenants:
-                self._chain(name, begins[name], last, known.get(name), ends.get(name))
+            crew.verify(ledger, self._reader, self._total)
         finally:
+            self._take(ledger.found)
             self._save()
-        self._on_progress(self._done, max(self._total, self._done))
+        self._on_progress(self._result.entries, max(self._total, self._result.entries))
         if not self._result.entries and not self._result.violations_total:
             what = "nothing" if tenant is None else f"nothing of tenant {tenant} in that range"
             raise StoreError(
@@ -218,73 +233,30 @@ class _Audit:
                 hint="check the name and the range, and that this login may read it (sealstream.reader_tenants)",
             )
 
-    def _chain(self, tenant: str, first: int, last: int | None, seen: End | None, end: End | None) -> None:
-        genesis = self._reader.genesis(tenant, first) if first > 0 else None
-        chain = StoredChain(tenant, first=first, seen=seen, genesis=genesis)
-        if genesis is not None:
-            self._reader.fill_window(chain, first, genesis.window_offsets)
-        found: list[Violation] = []
-        good = first - 1
-        for row in self._reader.rows(tenant, first, SEQ_MAX if last is None else last, chain):
-            found = self._note([*chain.check(row), *self._within_gap(tenant, row)], found)
-            if not found and chain.end is not None:
-                good = row.seq
-            self._step(tenant, None if found else chain)
-        if last is not None and end is not None and end.seq > last:
-            end = End(last)  # the chain goes on behind the range
-        elif end is None and not chain.entries and seen is None:
-            return  # nothing of that chain is there, or was ever seen
-        found = self._note(chain.finish(end), found)
-        self._result.chains += 1
-        self._result.entries += chain.entries
-        good = min([good, *(violation.seq - 1 for violation in found if violation.seq is not None)])
-        if good >= 0:
-            self._result.checked_through[tenant] = good
-        if not found:
-            self._remember(tenant, chain)
+    def _window_of(self, tenant: str) -> int | None:
+        genesis = self._reader.genesis(tenant, 0)
+        return None if genesis is None else genesis.window_offsets
 
-    def _within_gap(self, tenant: str, row: StoredRow) -> Iterator[Violation]:
-        """What is stored of a range that is declared lost."""
-        if row.kind != Kind.GAP:
-            return
-        try:
-            first, last = parse_gap_payload(row.payload or b"")
-        except EntryInvalid:  # the chain's own check reports it
-            return
-        within = self._reader.entry_within(row.partition, row.topic_id, first, last)
-        if within is not None:
-            yield Violation(
-                type=ViolationType.GAP,
-                tenant=tenant,
-                seq=row.seq,
-                message=f"offsets {first} to {last} are declared lost, and {within[0]} seq {within[1]} is one of them",
-                partition=row.partition,
-                offset=row.offset,
-                topic_id=row.topic_id,
-            )
+    def _take(self, found: Findings) -> None:
+        """Take over what was found, in the order of the chains' names."""
+        self._result.chains, self._result.entries = found.chains, found.entries
+        self._result.violations_total = found.violations_total
+        self._result.violations = found.first_violations()
+        self._result.checked_through = dict(sorted(found.checked_through.items()))
 
-    def _note(self, new: list[Violation], found: list[Violation]) -> list[Violation]:
-        """Count violations, and return as many of the chain's own as are needed to know where it stops to hold."""
-        self._result.violations_total += len(new)
-        room = VIOLATIONS_MAX - len(self._result.violations)
-        self._result.violations += new[: max(0, room)]
-        return [*found, *new] if len(found) < FIRST_FEW else found
-
-    def _step(self, tenant: str, chain: StoredChain | None) -> None:
-        """Count an entry; now and then tell how far it is, and save the state of a chain that holds so far."""
-        self._done += 1
-        now = time.monotonic() if self._done % 64 == 0 else 0.0
+    def _step(self, entries: int) -> None:
+        """Count entries; now and then tell how far it is, and save what holds so far."""
+        self._done += entries
+        now = time.monotonic()
         if now > self._progress_due:
             self._progress_due = now + PROGRESS_SECONDS
             self._on_progress(self._done, max(self._total, self._done))
         if now > self._save_due:
-            if chain is not None:
-                self._remember(tenant, chain)
             self._save()
 
-    def _remember(self, tenant: str, chain: StoredChain) -> None:
-        if self._state is not None and chain.end is not None:
-            self._state.ends[tenant] = chain.end
+    def _remember(self, tenant: str, end: End) -> None:
+        if self._state is not None:
+            self._state.ends[tenant] = end
 
     def _save(self) -> None:
         self._save_due = time.monotonic() + SAVE_SECONDS

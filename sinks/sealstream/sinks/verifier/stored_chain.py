@@ -14,6 +14,7 @@ from sealstream.kafka.partition import partition_of
 from sealstream.schemas.codec import read_prefix
 from sealstream.schemas.entry import (
     CARRIED_KINDS,
+    SOURCELESS_KINDS,
     WINDOW_KINDS,
     Entry,
     Genesis,
@@ -79,6 +80,26 @@ class End(NamedTuple):
     hash: bytes = b""
 
 
+class Standing(NamedTuple):
+    """Where a chain stands that nothing is wrong or in doubt with, and whose next row may be an ordinary one.
+
+    Arguments:
+        seq: The seq of its last entry.
+        hash: The hash of its last entry.
+        offset: The source offset of its last entry.
+        topic_id: UUID of its source topic.
+        partition: Its source partition.
+        window: What its next entry can repeat.
+    """
+
+    seq: int
+    hash: bytes
+    offset: int
+    topic_id: bytes
+    partition: int
+    window: Window
+
+
 @dataclass(slots=True)
 class _Before:
     """The entry before the one that is checked.
@@ -129,6 +150,46 @@ class StoredChain:
             return None
         return End(before.seq, before.hashes[0])
 
+    @property
+    def last(self) -> int:
+        """The seq of the last entry that was checked; the one before the first to come if none was."""
+        return self._next - 1
+
+    @property
+    def pinned(self) -> Genesis | None:
+        """What the genesis or epoch pins that the next entry stands behind, if that is known."""
+        return self._pinned
+
+    @property
+    def window(self) -> Window | None:
+        """What the next entry can repeat; ``None`` if that is not known."""
+        return self._window
+
+    @property
+    def standing(self) -> Standing | None:
+        """Where the chain stands; ``None`` if its next row needs the whole rules, whatever it is."""
+        before = self._before
+        if before is None or before.entry is None or self._doubt is not None or self._window is None:
+            return None
+        entry = before.entry
+        # What follows a genesis or an epoch is the first that is held against what these pin.
+        if entry.kind in SOURCELESS_KINDS or not is_tenant(self.tenant):
+            return None
+        return Standing(before.seq, before.hashes[0], entry.offset, entry.topic_id, entry.partition, self._window)
+
+    def go_on(self, rows: int, digest: bytes, entry: bytes) -> None:
+        """Take in that rows were found to be ordinary ones: events, chained and remembered, with nothing wrong.
+
+        Arguments:
+            rows: How many.
+            digest: The hash of the last one.
+            entry: The entry of the last one.
+        """
+        last = parse(entry)
+        self.entries += rows
+        self._next = last.seq + 1
+        self._before = _Before(last.seq, (digest,), last)
+
     def remember(self, entry: Entry) -> None:
         """Take in an entry from before the first row, for the duplicate window only."""
         if self._pinned is not None and entry.kind is Kind.EPOCH:  # no later entry can repeat what stands before it
@@ -136,6 +197,10 @@ class StoredChain:
         if self._window is not None and entry.kind in WINDOW_KINDS:
             name = name_of(self.tenant.encode(), entry.event_id.encode())
             self._window.add(name, entry.offset, entry.received, entry.payload, entry.seq)
+
+    def rest(self) -> None:
+        """Take in that no more rows come, and keep only what the chain's end needs."""
+        self._window = None
 
     def orphan(self, seq: int) -> None:
         """Take in that a payload stands in the store without an entry: so there was one once."""

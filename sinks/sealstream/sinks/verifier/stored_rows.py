@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from sealstream.schemas.entry import Genesis, Kind, parse, parse_epoch_payload
+from sealstream.schemas.entry import Genesis, Kind, parse_epoch_payload
 from sealstream.schemas.errors import ConfigError, EntryInvalid, StoreError, Unreachable
+from sealstream.sinks.verifier.copying import Connection, copy_out
 from sealstream.sinks.verifier.stored_chain import End, StoredChain, StoredRow
-
-Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+from sealstream.sinks.verifier.stored_copy import CopyRow
+from sealstream.sinks.verifier.stored_ordinary import OrdinaryRows
 
 ENTRIES_FETCHED: Final = 2_000
 PAYLOADS_FETCHED_MIN: Final = 16
@@ -31,6 +32,22 @@ _ENTRIES: Final = sql.SQL(
 _PAYLOADS: Final = sql.SQL(
     "SELECT seq, bytes FROM sealstream.payloads WHERE tenant = %s AND seq BETWEEN %s AND %s ORDER BY seq"
 )
+# What COPY sends, in the order of stored_copy.COLUMNS. A payload that stands there twice makes two rows of its entry.
+_JOINED: Final = sql.SQL(
+    'SELECT e.tenant, e.seq, e.partition, e.kind, e.topic_id, e."offset", e.received, e.hash, e.event_id, e.entry,'
+    " p.bytes"
+    " FROM sealstream.entries AS e"
+    " LEFT JOIN sealstream.payloads AS p ON p.tenant = e.tenant AND p.seq = e.seq AND {payload_place}"
+    " WHERE {entry_place} ORDER BY e.tenant, e.seq, e.partition"
+)
+_EARLIER: Final = sql.SQL("SELECT e.entry FROM sealstream.entries AS e WHERE {place} ORDER BY e.seq, e.partition")
+_RANGE: Final = sql.SQL("{table}.tenant = {tenant} AND {table}.seq BETWEEN {first} AND {last}")
+_TENANTS_BETWEEN: Final = sql.SQL("{table}.tenant BETWEEN {first} AND {last}")
+_PAYLOAD_ENDS: Final = sql.SQL(
+    "SELECT w.tenant, (SELECT max(p.seq) FROM sealstream.payloads AS p"
+    ' WHERE p.tenant = w.tenant COLLATE "C" AND p.seq > w.seq AND p.seq <= w.last)'
+    " FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS w (tenant, seq, last)"
+)
 # A loose index scan: one look-up a tenant, not one a row.
 _TENANTS: Final = sql.SQL(
     "WITH RECURSIVE found AS ("
@@ -40,7 +57,6 @@ _TENANTS: Final = sql.SQL(
     " FROM found WHERE found.tenant IS NOT NULL"
     ") SELECT tenant FROM found WHERE tenant IS NOT NULL"
 )
-SEQ_MAX: Final = 2**63 - 1
 
 
 class StoreReader:
@@ -48,13 +64,59 @@ class StoreReader:
 
     Arguments:
         connection: A connection in a repeatable-read transaction.
+        database_url: Where it leads to.
+        timeout_seconds: How long the store may take for a single answer.
+        snapshot: The name of the snapshot that it sees, if that is known.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, database_url: str, timeout_seconds: float, snapshot: str) -> None:
         self._connection = connection
+        self._url = database_url
+        self._timeout_seconds = timeout_seconds
+        self._snapshot = snapshot
+        self._beside = ExitStack()
+        self._second: StoreReader | None = None
+        self._prepare()
         row = connection.execute("SELECT transaction_timestamp()").fetchone()
         assert row is not None
         self.as_of: datetime = row[0]
+
+    def close(self) -> None:
+        """Close what was opened beside the connection."""
+        self._beside.close()
+
+    def snapshot(self) -> str:
+        """Return the name under which other connections can see what this one sees, for as long as it is open."""
+        if not self._snapshot:
+            row = self._connection.execute("SELECT pg_export_snapshot()").fetchone()
+            assert row is not None
+            self._snapshot = row[0]
+        return self._snapshot
+
+    @property
+    def second(self) -> StoreReader:
+        """A second connection to the same snapshot, for look-ups while rows are copied out of this one.
+
+        It is opened when it is first needed, so the snapshot's name must have been asked for before any copying.
+        """
+        if self._second is None:
+            self._second = self._beside.enter_context(
+                open_store(self._url, timeout_seconds=self._timeout_seconds, snapshot=self._snapshot)
+            )
+        return self._second
+
+    def _prepare(self) -> None:
+        self._limit_statements()
+        # It may rest in its transaction while other connections copy from its snapshot.
+        self._connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        # Rows are read in the order of an index, entries and payloads side by side: a sort or a hash table would take
+        # a whole chain at once, and a look-up of every single payload costs three times as much.
+        for method in ("sort", "incremental_sort", "hashjoin", "nestloop"):
+            self._connection.execute(sql.SQL("SET LOCAL {} = off").format(sql.Identifier(f"enable_{method}")))
+
+    def _limit_statements(self) -> None:
+        for name in ("statement_timeout", "lock_timeout"):
+            self._connection.execute("SELECT set_config(%s, %s, true)", (name, _milliseconds(self._timeout_seconds)))
 
     def check_tables(self) -> None:
         """Refuse a database that has not what is to be verified.
@@ -88,6 +150,46 @@ class StoreReader:
         """Return where each chain ends by the table of heads."""
         rows = self._connection.execute("SELECT tenant, seq, hash FROM sealstream.tenant_heads", binary=True)
         return {tenant: End(seq, digest) for tenant, seq, digest in rows}
+
+    def copied(self, tenant: str, first: int, last: int) -> Iterator[list[CopyRow]]:
+        """Return a chain's rows with their payloads in order, as COPY sends them, in blocks.
+
+        Arguments:
+            tenant: The chain.
+            first: The first seq.
+            last: The last seq.
+        """
+        values = {"tenant": sql.Literal(tenant), "first": sql.Literal(first), "last": sql.Literal(last)}
+        return self._copied(_RANGE, values)
+
+    def copied_between(self, first: str, last: str) -> Iterator[list[CopyRow]]:
+        """Return the rows of all chains from one to another, as :meth:`copied` does."""
+        return self._copied(_TENANTS_BETWEEN, {"first": sql.Literal(first), "last": sql.Literal(last)})
+
+    def _copied(self, place: sql.SQL, values: dict[str, sql.Literal]) -> Iterator[list[CopyRow]]:
+        return self._copy(
+            _JOINED.format(
+                entry_place=place.format(table=sql.Identifier("e"), **values),
+                payload_place=place.format(table=sql.Identifier("p"), **values),
+            )
+        )
+
+    def _copy(self, query: sql.Composed) -> Iterator[list[CopyRow]]:
+        # How long a copy takes depends on who takes the rows.
+        self._connection.execute("SET LOCAL statement_timeout = 0")
+        with _translated():
+            yield from copy_out(self._connection, query, timeout_seconds=self._timeout_seconds)
+        self._limit_statements()
+
+    def payload_ends(self, places: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+        """Return where payloads stand behind a chain's last entry: the seq of the last one.
+
+        Arguments:
+            places: By chain, the seq of its last entry, and the last seq that is looked for.
+        """
+        seqs, lasts = [seq for seq, _ in places.values()], [last for _, last in places.values()]
+        rows = self._connection.execute(_PAYLOAD_ENDS, (list(places), seqs, lasts))
+        return {tenant: seq for tenant, seq in rows if seq is not None}
 
     def rows(self, tenant: str, first: int, last: int, chain: StoredChain) -> Iterator[StoredRow]:
         """Return a chain's rows in order, each with its payload.
@@ -159,15 +261,15 @@ class StoreReader:
 
     def fill_window(self, chain: StoredChain, first: int, window_offsets: int) -> None:
         """Let a chain that is checked from its middle know which entries its first ones can repeat."""
-        place = (chain.tenant, max(0, first - window_offsets), first - 1)
-        with self._connection.cursor("earlier", binary=True) as cursor:
-            cursor.execute(_ENTRIES, place)
-            while batch := cursor.fetchmany(ENTRIES_FETCHED):
-                for row in batch:
-                    try:
-                        chain.remember(parse(row[-1]))
-                    except EntryInvalid:
-                        continue  # not in the range to be checked
+        place = _RANGE.format(
+            table=sql.Identifier("e"),
+            tenant=sql.Literal(chain.tenant),
+            first=sql.Literal(max(0, first - window_offsets)),
+            last=sql.Literal(first - 1),
+        )
+        ordinary = OrdinaryRows(chain)
+        for rows in self._copy(_EARLIER.format(place=place)):
+            ordinary.remember(rows)
 
 
 def _payloads(cursor: psycopg.ServerCursor[tuple[Any, ...]]) -> Iterator[Sequence[Any]]:
@@ -182,23 +284,23 @@ def _payloads(cursor: psycopg.ServerCursor[tuple[Any, ...]]) -> Iterator[Sequenc
 
 
 @contextmanager
-def open_store(database_url: str, *, timeout_seconds: float) -> Generator[StoreReader]:
+def open_store(database_url: str, *, timeout_seconds: float, snapshot: str = "") -> Generator[StoreReader]:
     """Open a snapshot of the store, which no later change reaches.
 
     Arguments:
         database_url: The store, as somebody who may read what is to be verified.
         timeout_seconds: How long connecting, and each single query or fetch, may take.
+        snapshot: The name of another connection's snapshot, to see what that sees; empty for one of its own.
 
     Raises:
         ConfigError: The URL cannot be understood.
         StoreError: The store refuses.
         Unreachable: PostgreSQL does not answer.
     """
-    milliseconds = str(int(timeout_seconds * 1000))
     defaults = {
         "application_name": "sealstream-verify",
         "connect_timeout": str(max(2, round(timeout_seconds))),
-        "tcp_user_timeout": milliseconds,
+        "tcp_user_timeout": _milliseconds(timeout_seconds),
     }
     try:
         info = make_conninfo(database_url, **(defaults | conninfo_to_dict(database_url)))
@@ -207,11 +309,17 @@ def open_store(database_url: str, *, timeout_seconds: float) -> Generator[StoreR
     with _translated(), psycopg.connect(info) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
-        for name in ("statement_timeout", "lock_timeout"):
-            connection.execute("SELECT set_config(%s, %s, true)", (name, milliseconds))
-        # Rows are read in the order of an index; a sort would take the whole chain at once.
-        connection.execute("SET LOCAL enable_sort = off")
-        yield StoreReader(connection)
+        if snapshot:  # before anything else is asked
+            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+        reader = StoreReader(connection, database_url, timeout_seconds, snapshot)
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(int(seconds * 1000))
 
 
 @contextmanager

@@ -1,0 +1,85 @@
+"""Reads what PostgreSQL copies out, many rows at a time, with a time limit on every answer."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Generator, Iterator
+from typing import Any, Final, TypeAlias
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import ExecStatus
+
+from sealstream.schemas.errors import Unreachable
+from sealstream.sinks.verifier.stored_copy import HEADER_BYTES, TRAILER, CopyRow
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+ROWS_MAX: Final = 1_000
+BLOCK_BYTES: Final = 1024 * 1024
+"""A block is handed out at this size, whatever its number of rows: one row can have a megabyte."""
+
+
+def copy_out(connection: Connection, query: sql.Composed, *, timeout_seconds: float) -> Generator[list[CopyRow]]:
+    """Yield the rows of a query in blocks. Nothing else can be asked of the connection until all are taken.
+
+    Rows are taken from libpq without psycopg's wait around each of them, which costs more than the row. How long all of
+    them take is not limited: that depends on who takes them. How long the server is silent is.
+
+    Arguments:
+        connection: A connection in a transaction.
+        query: What to read, its values filled in.
+        timeout_seconds: How long the server may take for the next rows.
+
+    Raises:
+        Unreachable: It took longer.
+        psycopg.Error: The server refused, or the connection was lost.
+    """
+    statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT BINARY)").format(query)
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        try:
+            yield from _blocks(_messages(connection, timeout_seconds))
+            copy.read()  # behind the last row: lets psycopg see the end
+        except BaseException:
+            # The rest is on its way: psycopg would wait for it, or for a server that is silent, without a limit.
+            connection.close()
+            raise
+
+
+def _blocks(messages: Iterator[CopyRow]) -> Iterator[list[CopyRow]]:
+    rows: list[CopyRow] = []
+    size_bytes = 0
+    for row in messages:
+        rows.append(row)
+        size_bytes += len(row)
+        if len(rows) >= ROWS_MAX or size_bytes >= BLOCK_BYTES:
+            yield rows
+            rows, size_bytes = [], 0
+    if rows:
+        yield rows
+
+
+def _messages(connection: Connection, timeout_seconds: float) -> Iterator[CopyRow]:
+    """Yield rows one by one, without what stands before the first and behind the last of them."""
+    libpq = connection.pgconn
+    take, waiting = libpq.get_copy_data, select.poll()
+    waiting.register(libpq.socket, select.POLLIN)
+    is_first = True
+    while True:
+        size, data = take(1)
+        if size > 0:
+            row = bytes(data)
+            if is_first:
+                row, is_first = row[HEADER_BYTES:], False
+            if row == TRAILER:
+                return
+            yield row
+        elif size == 0:
+            if not waiting.poll(timeout_seconds * 1000):
+                raise Unreachable(f"PostgreSQL has not answered for {timeout_seconds:g} s")
+            libpq.consume_input()
+        else:  # the end, without the trailer: an error
+            result = libpq.get_result()
+            if result is not None and result.status == ExecStatus.FATAL_ERROR:
+                raise psycopg.errors.error_from_result(result, encoding="utf-8")
+            raise psycopg.OperationalError("the copy ended before its end")
