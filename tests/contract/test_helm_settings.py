@@ -183,4 +183,5 @@ def test_settings_mean_what_the_values_say(releases: dict[str, Release], tmp_pat
     )
     assert (settings.topic_prefix, settings.epoch, settings.replication) == ("trail.", 2, 3)
     assert (settings.batch_bytes_max, settings.batch_age_seconds) == (33_554_432, 0.05)
+    assert settings.gather_seconds == 0.25
     assert (settings.log_format, settings.web_host, settings.web_port) == ("json", "0.0.0.0", 8080)

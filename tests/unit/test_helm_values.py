@@ -31,6 +31,7 @@ SETTINGS = {
     "tuning.batchRecordsMax": "batch_records_max",
     "tuning.batchBytesMax": "batch_bytes_max",
     "tuning.batchAgeSeconds": "batch_age_seconds",
+    "tuning.gatherSeconds": "gather_seconds",
     "tuning.transactionTimeoutSeconds": "transaction_timeout_seconds",
     "tuning.sessionTimeoutSeconds": "session_timeout_seconds",
     "tuning.requestTimeoutSeconds": "request_timeout_seconds",

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer
 
-from sealstream.kafka.client import KAFKA_LOG, KafkaConnection, consumer_config, transactional_producer_config
+from sealstream.kafka.client import (
+    GATHERED_BYTES,
+    KAFKA_LOG,
+    KafkaConnection,
+    consumer_config,
+    transactional_producer_config,
+)
 
 ROOT = Path(__file__).parents[2]
 CONNECTION = KafkaConnection("127.0.0.1:1", username="writer", password="p", sasl_mechanism="PLAIN")
@@ -26,6 +32,15 @@ def test_consumer_reads_what_is_committed_and_never_skips() -> None:
     assert CONSUMER["enable.auto.commit"] is False
     assert CONSUMER["enable.auto.offset.store"] is False
     assert CONSUMER["group.id"] == "readers"
+
+
+def test_records_are_answered_at_once_unless_they_shall_gather() -> None:
+    """A broker holds records back for those alone who ask for it, and then for no longer than they say."""
+    gathering = consumer_config(CONNECTION, client_id="reader", group="readers", gather_seconds=0.25)
+
+    assert "fetch.min.bytes" not in CONSUMER
+    assert (gathering["fetch.wait.max.ms"], gathering["fetch.min.bytes"]) == (250, GATHERED_BYTES)
+    assert CONSUMER.items() - gathering.items() == {("fetch.wait.max.ms", 100)}
 
 
 def test_producer_is_exact() -> None:
@@ -50,6 +65,7 @@ def test_librdkafka_takes_them() -> None:
     """Every setting exists in the client library, with that value."""
     silent: dict[str, Any] = {"log_level": 0}
     consumer = Consumer(CONSUMER | silent)
+    Consumer(consumer_config(CONNECTION, client_id="reader", group="readers", gather_seconds=5.0) | silent).close()
     producer = Producer(PRODUCER | silent)
     assert isinstance(producer.poll(0), int)
     consumer.close()

@@ -68,12 +68,30 @@ class KafkaConnection:
         return config
 
 
-def consumer_config(connection: KafkaConnection, *, client_id: str, group: str) -> ClientConfig:
+GATHERED_BYTES: Final = 1024 * 1024
+"""A broker that holds this much for a consumer lets it wait no longer for more."""
+_FETCH_WAIT_MS: Final = 100
+
+
+def consumer_config(
+    connection: KafkaConnection, *, client_id: str, group: str, gather_seconds: float = 0.0
+) -> ClientConfig:
     """Return the settings of a consumer that reads only what was committed and never skips silently.
 
     ``auto.offset.reset=error`` makes librdkafka report a position that is gone as an error on the message; whoever
     starts without a position assigns one explicitly. Offsets are committed by the role, never by a timer.
+
+    Arguments:
+        connection: How to reach the cluster.
+        client_id: The client's name in the brokers' logs.
+        group: The consumer group.
+        gather_seconds: How long a broker lets records gather before it answers a fetch, unless there is a MiB of them.
+            Without it each record is answered at once, which at a few thousand a second makes as many small answers
+            as there are small batches.
     """
+    gathering: ClientConfig = {"fetch.wait.max.ms": _FETCH_WAIT_MS}
+    if gather_seconds:
+        gathering = {"fetch.wait.max.ms": max(1, round(gather_seconds * 1000)), "fetch.min.bytes": GATHERED_BYTES}
     return connection.config(client_id) | {
         "group.id": group,
         "isolation.level": "read_committed",
@@ -86,8 +104,8 @@ def consumer_config(connection: KafkaConnection, *, client_id: str, group: str) 
         "queued.min.messages": 100_000,
         "queued.max.messages.kbytes": 131_072,
         "fetch.message.max.bytes": SEALED_BYTES_MAX,
-        "fetch.wait.max.ms": 100,
         "enable.partition.eof": False,
+        **gathering,
     }
 
 

@@ -96,6 +96,12 @@ class Settings(BaseSettings):
         le=5,
         description="How long a batch waits for more; under load they gather anyway",
     )
+    gather_seconds: float = Field(
+        default=0.1,
+        ge=0,
+        le=5,
+        description="How long sink and verifier let records gather at the brokers; 0 takes each as it comes",
+    )
     native: bool = Field(default=True, description="Chain with sealstream-native where it is installed")
     transaction_timeout_seconds: float = Field(
         default=10.0, ge=1, le=900, description="After this the brokers abort; until then readers may have to wait"

@@ -20,8 +20,8 @@ from sealstream.sinks.store.session import abort_session, close_session, open_se
 from sealstream.worker import metrics
 from sealstream.worker.logs import logger
 
-GATHER_SECONDS: Final = 0.1
-"""Between two rounds: what was stored meanwhile is derived together."""
+GATHER_SECONDS: Final = 0.25
+"""Between two rounds: what was stored meanwhile is derived together, and can be searched so much later at the most."""
 LOOK_SECONDS: Final = 5.0
 """How often the store is asked how far the search is behind, whoever made it so."""
 YIELD_FACTOR: Final = 4.0

@@ -91,6 +91,7 @@ class Sink:
             group=f"{settings.instance}-sink",
             worker_id=settings.member(),
             session_timeout_seconds=settings.session_timeout_seconds,
+            gather_seconds=settings.gather_seconds,
             on_leave=self._flight.settle,
         )
         self._search = SearchFollower(

@@ -44,6 +44,7 @@ class ChainedSource:
         group: The consumer group.
         worker_id: The worker's name, stable over restarts: who comes back within the session keeps its partitions.
         session_timeout_seconds: After this the group gives the partitions of a silent worker to others.
+        gather_seconds: How long the brokers let records gather.
         on_leave: Called before partitions are given back: returns when what is under way with them is over.
     """
 
@@ -55,6 +56,7 @@ class ChainedSource:
         group: str,
         worker_id: str,
         session_timeout_seconds: float,
+        gather_seconds: float,
         on_leave: Callable[[], None],
     ) -> None:
         self.topic = topic
@@ -66,7 +68,9 @@ class ChainedSource:
         self._record_bytes = _RECORD_BYTES
         self._trouble = ""
         self._fatal: KafkaError | None = None
-        config: ClientConfig = consumer_config(connection, client_id=f"sealstream-sink-{worker_id}", group=group)
+        config: ClientConfig = consumer_config(
+            connection, client_id=f"sealstream-sink-{worker_id}", group=group, gather_seconds=gather_seconds
+        )
         config |= {
             "group.instance.id": f"{group}-{worker_id}",
             "session.timeout.ms": round(session_timeout_seconds * 1000),

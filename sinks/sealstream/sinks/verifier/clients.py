@@ -19,9 +19,11 @@ UNPACKED_BYTES_MAX: Final = 256 * 1024 * 1024
 QUEUE_KILOBYTES: Final = 65_536
 
 
-def reader(connection: KafkaConnection, client_id: str) -> Consumer:
+def reader(connection: KafkaConnection, client_id: str, *, gather_seconds: float = 0.0) -> Consumer:
     """Return a consumer that reads assigned partitions to their end; it neither joins a group nor commits."""
-    settings: dict[str, Any] = dict(consumer_config(connection, client_id=client_id, group=f"{client_id}-unused"))
+    settings: dict[str, Any] = dict(
+        consumer_config(connection, client_id=client_id, group=f"{client_id}-unused", gather_seconds=gather_seconds)
+    )
     return Consumer(settings | _READING, logger=KAFKA_LOG)
 
 
@@ -33,7 +35,11 @@ def member(settings: Settings, on_error: Callable[[KafkaError], None]) -> Consum
         on_error: Called, within ``poll``, with errors that belong to no partition; some are reported nowhere else.
     """
     name = member_name(settings)
-    config: dict[str, Any] = dict(consumer_config(settings.connection(), client_id=name, group=group_name(settings)))
+    config: dict[str, Any] = dict(
+        consumer_config(
+            settings.connection(), client_id=name, group=group_name(settings), gather_seconds=settings.gather_seconds
+        )
+    )
     config |= {"group.instance.id": name, "session.timeout.ms": int(settings.session_timeout_seconds * 1000)}
     config |= {"error_cb": on_error}
     return Consumer(config | _READING, logger=KAFKA_LOG)

@@ -100,6 +100,7 @@ class Session:
             client_id=f"{name}-source",
             stopping=stopping,
             patience_seconds=wait_seconds / 3,
+            gather_seconds=settings.gather_seconds,
         )
         self._closing.callback(self._source.close)
         self._resolutions = Resolutions(self._connection, self._topics.violations, client_id=name)

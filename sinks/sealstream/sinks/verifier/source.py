@@ -79,6 +79,7 @@ class SourceReader:
         client_id: The client's name in the brokers' logs.
         stopping: Whether the worker was told to stop.
         patience_seconds: How long a record that must be there may take to arrive.
+        gather_seconds: How long the brokers let records gather.
     """
 
     def __init__(
@@ -89,11 +90,12 @@ class SourceReader:
         client_id: str,
         stopping: Callable[[], bool],
         patience_seconds: float,
+        gather_seconds: float = 0.0,
     ) -> None:
         self.topic = topic
         self.stopping = stopping
         self.patience_seconds = patience_seconds
-        self._consumer = reader(connection, client_id)
+        self._consumer = reader(connection, client_id, gather_seconds=gather_seconds)
         self._lookup = reader(connection, f"{client_id}-lookup")
         self._partitions: dict[int, SourcePartition] = {}
 
