@@ -3,48 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from sealstream.processors.chaining import LOG_APPEND_TIME, PartitionState, Rules, chain
+from sealstream.processors.chaining import PartitionState, Rules, chain
 from sealstream.processors.heads import PackedHeads
 from sealstream.schemas.entry import ZERO_HASH, Entry, Genesis, entry_hash, parse
 from sealstream.sinks.verifier.rules import Rules as VerifierRules
 from sealstream.sinks.verifier.rules import SourceRecord
-from support import model, spec
+from support import spec
+from support.records import MessageLike
 
 TOPIC_ID = bytes(range(16))
-CREATE_TIME = 1
 GENESIS = Genesis.parse("".join(spec.blocks("genesis")).encode())
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A source record as the Kafka client presents it."""
-
-    record: model.SourceRecord
-
-    def key(self) -> bytes | None:
-        """Return the key."""
-        return self.record.key
-
-    def value(self) -> bytes | None:
-        """Return the value."""
-        return self.record.value
-
-    def offset(self) -> int:
-        """Return the offset."""
-        return self.record.offset
-
-    def timestamp(self) -> tuple[int, int]:
-        """Return the timestamp's type, and the timestamp in milliseconds."""
-        milliseconds = self.record.timestamp_ms
-        return (CREATE_TIME, 1) if milliseconds is None else (LOG_APPEND_TIME, milliseconds)
-
-    def headers(self) -> object:
-        """Return no headers."""
-        return None
 
 
 def specified() -> list[tuple[int, str, int, bytes]]:
@@ -66,7 +37,7 @@ def test_processor(batch_records: int) -> None:
     records = spec.source_records()
     made: list[bytes] = []
     for start in range(0, len(records), batch_records):
-        batch = [Message(record) for record in records[start : start + batch_records]]
+        batch = [MessageLike(record) for record in records[start : start + batch_records]]
         made.extend(entry for _, _, entry, _ in chain(rules, state, batch).sealed)
     assert placed(iter(made)) == specified()
 

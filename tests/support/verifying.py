@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME
 
@@ -20,6 +18,7 @@ from sealstream.sinks.verifier.records import source_record as source_record_of
 from sealstream.sinks.verifier.rules import Rules, SourceRecord
 from support.model import ExpectedRecord, Model
 from support.model import SourceRecord as ModelRecord
+from support.records import RecordMessage
 
 TOPIC_ID = bytes(range(16))
 GENESIS = Genesis(instance="test.example/audit", partitions=4, window_offsets=50, window_seconds=60)
@@ -63,29 +62,7 @@ def published_seqs(outcome: Outcome, tenant: bytes) -> list[int]:
     return [seq for key, _, _, seq, *_ in outcome.published if key == tenant]
 
 
-_Record = TypeVar("_Record", SourceRecord, ChainedRecord)
-
-
-@dataclass(frozen=True, slots=True)
-class _RecordMessage(Generic[_Record]):
-    """A record that answers like confluent-kafka's ``Message``, as far as every topic's records do."""
-
-    record: _Record
-
-    def key(self) -> bytes | None:
-        """Return the key."""
-        return self.record.key
-
-    def value(self) -> bytes | None:
-        """Return the value."""
-        return self.record.value
-
-    def offset(self) -> int:
-        """Return the offset."""
-        return self.record.offset
-
-
-class SourceMessage(_RecordMessage[SourceRecord]):
+class SourceMessage(RecordMessage[SourceRecord]):
     """A source record that answers like confluent-kafka's ``Message``."""
 
     __slots__ = ()
@@ -97,7 +74,7 @@ class SourceMessage(_RecordMessage[SourceRecord]):
         return TIMESTAMP_LOG_APPEND_TIME, self.record.received // 1000
 
 
-class ChainedMessage(_RecordMessage[ChainedRecord]):
+class ChainedMessage(RecordMessage[ChainedRecord]):
     """A chained record that answers like confluent-kafka's ``Message``."""
 
     __slots__ = ()
