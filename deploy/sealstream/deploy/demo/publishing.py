@@ -6,10 +6,11 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
-from typing import Final, Self
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from sealstream.deploy.demo.background import Background
 from sealstream.deploy.demo.events import events, tenant_names
 from sealstream.deploy.demo.options import DemoOptions
 from sealstream.deploy.demo.stages import Counts
@@ -26,11 +27,10 @@ _FLUSH_STEP_SECONDS: Final = 0.2
 _LOOK_SECONDS: Final = 0.1
 _QUEUE_FULL_SECONDS: Final = 60.0
 _PAUSE_SECONDS_MAX: Final = 0.1
-_JOIN_SECONDS: Final = 30.0
 _NO_EVENT: Final = b"this is no audit event"
 
 
-class Publisher:
+class Publisher(Background):
     """A thread that publishes everything, as an application would, and then ends.
 
     Arguments:
@@ -40,39 +40,15 @@ class Publisher:
     """
 
     def __init__(self, settings: Settings, options: DemoOptions, counts: Counts) -> None:
+        super().__init__("publish")
         self._settings = settings
         self._options = options
         self._counts = counts
-        self._stop = threading.Event()
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(_JOIN_SECONDS)
-
-    def check(self) -> None:
-        """Go on only if nothing went wrong; else raises what did.
-
-        Raises:
-            SealstreamError: Something could not be published.
-        """
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            self._publish()
-        except Exception as error:  # noqa: BLE001  # raised again by check(), in the thread that waits for us
-            self._error = error
-
-    def _publish(self) -> None:
+    def work(self, stop: threading.Event) -> None:
+        """Publish everything."""
         options = self._options
-        story = self._paced(events(options.events, tenant_names(options.tenants)))
+        story = self._paced(events(options.events, tenant_names(options.tenants)), stop)
         with SyncAuditLog(
             kafka=self._settings.connection(),
             instance=self._settings.instance,
@@ -86,22 +62,22 @@ class Publisher:
                     self._counts.published.observe(audit.stats.published)
                     next_look = now + _LOOK_SECONDS
             deadline = time.monotonic() + _FLUSH_SECONDS
-            while audit.flush(_FLUSH_STEP_SECONDS) and not self._stop.is_set() and time.monotonic() < deadline:
+            while audit.flush(_FLUSH_STEP_SECONDS) and not stop.is_set() and time.monotonic() < deadline:
                 self._counts.published.observe(audit.stats.published)
             published = audit.stats.published
             self._counts.published.observe(published)
-        if (options.duplicates or options.bad) and not self._stop.is_set():
+        if (options.duplicates or options.bad) and not stop.is_set():
             sent = self._publish_carelessly(story)
             self._counts.published.observe(published + sent)
 
-    def _paced(self, story: Iterator[AuditEvent]) -> Iterator[AuditEvent]:
+    def _paced(self, story: Iterator[AuditEvent], stop: threading.Event) -> Iterator[AuditEvent]:
         """Hand events out no faster than asked for, and none any more once we are to stop."""
         start = time.monotonic()
         for number, event in enumerate(story):
             while self._options.rate and (wait := start + number / self._options.rate - time.monotonic()) > 0:
-                if self._stop.wait(min(wait, _PAUSE_SECONDS_MAX)):
+                if stop.wait(min(wait, _PAUSE_SECONDS_MAX)):
                     return
-            if self._stop.is_set():
+            if stop.is_set():
                 return
             yield event
 

@@ -8,12 +8,12 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Self, cast
+from typing import Final, cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
+from sealstream.deploy.demo.background import Background
 from sealstream.kafka.client import KafkaConnection, consumer_config
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TopicNames
 from sealstream.schemas.entry import LABEL, Kind
@@ -26,7 +26,6 @@ _KIND_BYTE: Final = len(LABEL) + 1  # behind the label and the suite
 _POLL_SECONDS: Final = 0.1
 _RECORDS_AT_ONCE: Final = 5_000
 _QUEUE_KIBIBYTES: Final = 16 * 1024
-_JOIN_SECONDS: Final = 35.0
 # Below this a rate says more about batches and polls than about the stage.
 _RATE_SECONDS_MIN: Final = 0.5
 _RECENT_SECONDS: Final = 2.0
@@ -105,51 +104,7 @@ class Counts:
         return (self.published, self.chained, self.stored, self.verified)
 
 
-class Watch:
-    """A thread that counts until it is told to stop.
-
-    Arguments:
-        name: The thread's name.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._stop = threading.Event()
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(_JOIN_SECONDS)
-
-    def check(self) -> None:
-        """Go on only if the thread still counts; else raises what ended it.
-
-        Raises:
-            SealstreamError: It cannot be counted any more.
-        """
-        if self._error is not None:
-            raise self._error
-
-    def look(self, stopped: Callable[[], bool]) -> None:
-        """Count until stopped; a subclass does it.
-
-        Raises:
-            SealstreamError: It cannot be counted any more.
-        """
-        raise NotImplementedError
-
-    def _run(self) -> None:
-        try:
-            self.look(self._stop.is_set)
-        except Exception as error:  # noqa: BLE001  # raised again by check(), in the thread that waits for us
-            self._error = error
-
-
-class LogWatch(Watch):
+class LogWatch(Background):
     """Counts what is committed on audit.chained, audit.verified and audit.violations.
 
     Arguments:
@@ -166,7 +121,7 @@ class LogWatch(Watch):
         self._partitions = partitions
         self._counts = counts
 
-    def look(self, stopped: Callable[[], bool]) -> None:
+    def work(self, stop: threading.Event) -> None:
         """Read the topics from their beginnings on."""
         config = consumer_config(self._connection, client_id=_CLIENT, group=_GROUP)
         consumer = Consumer(
@@ -182,7 +137,7 @@ class LogWatch(Watch):
                 + [TopicPartition(self._topics.violations, 0, OFFSET_BEGINNING)]
             )
             verified = 0
-            while not stopped():
+            while not stop.is_set():
                 for message in consumer.consume(_RECORDS_AT_ONCE, _POLL_SECONDS):
                     verified += self._take(message)
                 self._counts.verified.observe(verified)
@@ -212,7 +167,7 @@ class LogWatch(Watch):
         return 0
 
 
-class StoreWatch(Watch):
+class StoreWatch(Background):
     """Counts what is committed in the store.
 
     A chain's head is the seq of its last entry, and genesis is entry 0: so the heads' sum is the number of entries
@@ -228,10 +183,10 @@ class StoreWatch(Watch):
         self._database_url = database_url
         self._counts = counts
 
-    def look(self, stopped: Callable[[], bool]) -> None:
+    def work(self, stop: threading.Event) -> None:
         """Ask for the heads again and again."""
         with connect(self._database_url, application=_CLIENT) as connection, translated():
-            while not stopped():
+            while not stop.is_set():
                 row = connection.execute("SELECT coalesce(sum(seq), 0)::bigint FROM sealstream.tenant_heads").fetchone()
                 self._counts.stored.observe(row[0] if row else 0)
                 time.sleep(_POLL_SECONDS)
