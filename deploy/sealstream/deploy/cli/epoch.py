@@ -17,6 +17,7 @@ from sealstream.deploy.cli.output import (
     print_json,
     print_line,
 )
+from sealstream.deploy.cli.settings import kafka_settings
 from sealstream.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -118,11 +119,7 @@ def follow(
 def _settings(from_kafka: str, *, as_json: bool, yes: bool) -> tuple[Settings, KafkaConnection]:
     if as_json and not yes:
         raise ConfigError("--json does not ask", hint="give --yes as well")
-    from sealstream.worker import logs
-    from sealstream.worker.settings import load_settings
-
-    settings = load_settings()
-    logs.configure("epoch", level="warning")
+    settings = kafka_settings("epoch")
     connection = settings.connection()
     return settings, replace(connection, bootstrap=from_kafka) if from_kafka else connection
 

@@ -3,7 +3,6 @@
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
 
-import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,14 +18,13 @@ from sealstream.deploy.cli.output import (
     print_table,
 )
 from sealstream.deploy.cli.partitions import PartitionOption, chosen_partitions
-from sealstream.kafka.client import KAFKA_LOG
+from sealstream.deploy.cli.settings import kafka_settings
 from sealstream.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from sealstream.processors.accepting import Acceptance
     from sealstream.processors.gap_listing import ListedGap
     from sealstream.processors.gaps import Gap
-    from sealstream.worker.settings import Settings
 
 _PANEL = "Mend"
 _group = typer.Typer(help="Source records that were lost before they were chained.", no_args_is_help=True)
@@ -56,7 +54,7 @@ def list_(*, partition: PartitionOption = None, as_json: JsonOption = False) -> 
 
     A worker may run meanwhile. Where a range is open, none goes on until it is accepted.
     """
-    settings = _settings()
+    settings = kafka_settings("gap")
     from sealstream.processors.gap_listing import GapState, list_gaps
 
     gaps = list_gaps(settings, chosen_partitions(settings, partition))
@@ -101,7 +99,7 @@ def accept(
     from sealstream.processors.accepting import prepare, record
     from sealstream.schemas.entry import GapReason
 
-    settings = _settings()
+    settings = kafka_settings("gap")
     acceptance = prepare(
         settings, partition=partition, first=first, last=last, reason=GapReason[reason.name], by=by, why=why
     )
@@ -115,17 +113,6 @@ def accept(
         print_json({"accepted": True, "again": acceptance.recorded} | _document(acceptance))
     else:
         print_line("accepted. Start the processor again: it writes the entry and goes on.")
-
-
-def _settings() -> Settings:
-    from sealstream.worker import logs
-    from sealstream.worker.settings import load_settings
-
-    settings = load_settings()
-    settings.connection()
-    logs.configure("gap", level="warning")
-    KAFKA_LOG.setLevel(logging.CRITICAL)  # each attempt to connect; the error says it once
-    return settings
 
 
 def _document(acceptance: Acceptance) -> dict[str, object]:

@@ -3,7 +3,6 @@
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
 
-import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from sealstream.deploy.cli.output import (
     print_table,
 )
 from sealstream.deploy.cli.partitions import PartitionOption, chosen_partitions
-from sealstream.kafka.client import KAFKA_LOG
+from sealstream.deploy.cli.settings import kafka_settings
 from sealstream.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def show(
 
     A worker may run meanwhile.
     """
-    settings = _settings()
+    settings = kafka_settings("heads")
     if tenant is not None:
         _show_tenant(settings, tenant, as_json=as_json)
         return
@@ -70,7 +69,7 @@ def check(*, partition: PartitionOption = None, as_json: JsonOption = False) -> 
     Each chain is verified on the way. Nothing is changed, and workers may run meanwhile. Exit code 1 if anything
     differs.
     """
-    settings = _settings()
+    settings = kafka_settings("heads")
     with _keeper(settings) as keeper:
         checks = list(keeper.check(chosen_partitions(settings, partition)))
     total = sum(found.differences_total for found in checks)
@@ -93,7 +92,7 @@ def rebuild(*, partition: PartitionOption = None, as_json: JsonOption = False) -
     Heads of tenants that have no entry left in audit.chained are kept, if they can be proven. Each partition is one
     transaction; after an interruption run it again.
     """
-    settings = _settings()
+    settings = kafka_settings("heads")
     with _keeper(settings) as keeper:
         rebuilt = list(keeper.rebuild(chosen_partitions(settings, partition)))
     remaining = [item for item in rebuilt if item.remaining]
@@ -114,7 +113,7 @@ def restore_offsets(*, partition: PartitionOption = None, as_json: JsonOption = 
     Offsets of a group expire when no worker ran for long (offsets.retention.minutes, 7 days by default). No processor
     may run. Exit code 1, and nothing is committed, if the heads are not those of audit.chained.
     """
-    settings = _settings()
+    settings = kafka_settings("heads")
     with _keeper(settings) as keeper:
         positions = keeper.restore_offsets(chosen_partitions(settings, partition))
     if as_json:
@@ -194,15 +193,6 @@ def _print_rebuilt(rebuilt: list[PartitionRebuild]) -> None:
                 " what lies between is chained anew, to the same bytes",
                 error=True,
             )
-
-
-def _settings() -> Settings:
-    from sealstream.worker.settings import load_settings
-
-    settings = load_settings()
-    settings.connection()
-    KAFKA_LOG.setLevel(logging.CRITICAL)  # each attempt to connect; the error says it once
-    return settings
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
 
-import logging
 from datetime import UTC
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,12 +17,10 @@ from sealstream.deploy.cli.output import (
     print_line,
     print_table,
 )
-from sealstream.kafka.client import KAFKA_LOG
-from sealstream.schemas.errors import ConfigError
+from sealstream.deploy.cli.settings import kafka_settings
 
 if TYPE_CHECKING:
     from sealstream.sinks.verifier.violations import Recorded
-    from sealstream.worker.settings import Settings
 
 _PANEL = "Look and check"
 _ID_SHOWN = 12
@@ -43,7 +40,7 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List violations in the order in which they were found. Exit code 1 if one is open."""
-    settings = _settings()
+    settings = kafka_settings("violations")
     from sealstream.sinks.verifier.violations import list_violations
 
     recorded = [item for item in list_violations(settings, tenant=tenant) if item.is_open or not unresolved]
@@ -69,7 +66,7 @@ def explain(
     from sealstream.sinks.verifier.violations import explain as explanation_of
     from sealstream.sinks.verifier.violations import find_violation
 
-    recorded = None if what in set(ViolationType) else find_violation(_settings(), what)
+    recorded = None if what in set(ViolationType) else find_violation(kafka_settings("violations"), what)
     explanation = explanation_of(ViolationType(what) if recorded is None else recorded.violation.type)
     if as_json:
         found = {} if recorded is None else {"violation": recorded.to_dict()}
@@ -97,7 +94,7 @@ def resolve(
 
     Nothing is deleted: violation and resolution both stay on record.
     """
-    settings = _settings()
+    settings = kafka_settings("violations")
     from sealstream.sinks.verifier.violations import find_violation
     from sealstream.sinks.verifier.violations import resolve as record_resolution
 
@@ -107,18 +104,6 @@ def resolve(
         print_json(resolution.to_dict())
     else:
         print_line(f"resolved {full_id} of tenant {resolution.tenant}, by {resolution.by}")
-
-
-def _settings() -> Settings:
-    from sealstream.worker import logs
-    from sealstream.worker.settings import load_settings
-
-    settings = load_settings()
-    if not settings.kafka:
-        raise ConfigError("SEALSTREAM_KAFKA is not set", hint="violations stand on a topic: give bootstrap servers")
-    logs.configure("violations", level="warning")
-    KAFKA_LOG.setLevel(logging.CRITICAL)  # each attempt to connect; the error says it once
-    return settings
 
 
 def _row(item: Recorded) -> tuple[object, ...]:
