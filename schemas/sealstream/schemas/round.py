@@ -116,9 +116,9 @@ class RoundFollower:
         chains: int = 0,
         ends: dict[tuple[bytes, int], int] | None = None,
     ) -> None:
-        self.next_round = next_round
-        self.previous = previous
-        self.chains = chains
+        self.next_round: int = next_round
+        self.previous: bytes = previous
+        self.chains: int = chains
         self.ends = dict(ends or {})
 
     def follow(self, leaf: bytes, coverage: bytes) -> tuple[Round, tuple[PartitionCoverage, ...]]:

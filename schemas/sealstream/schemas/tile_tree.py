@@ -37,12 +37,11 @@ def tile_of(node: Node, size: int) -> Tile:
         TreeInvalid: That tree has no such perfect node.
     """
     check_size(size)
-    level, height = divmod(node.level, TILE_HEIGHT)
-    count = size >> (TILE_HEIGHT * level)
-    if node.level < 0 or not 0 <= node.index < count >> height:
+    if node.level < 0 or not 0 <= node.index < size >> node.level:
         raise TreeInvalid(f"a tree of {size} leaves has no node {node.index} at level {node.level}")
+    level, height = divmod(node.level, TILE_HEIGHT)
     index = (node.index << height) // TILE_WIDTH
-    return Tile(level, index, min(TILE_WIDTH, count - index * TILE_WIDTH))
+    return Tile(level, index, min(TILE_WIDTH, (size >> (TILE_HEIGHT * level)) - index * TILE_WIDTH))
 
 
 def tiles_for_inclusion(index: int, size: int) -> list[Tile]:
