@@ -38,7 +38,7 @@ class Options:
         warmup: How many events of each run come before those that count; half of them if not given.
         rate: Events a second that are offered, where a benchmark offers a rate; it searches the highest if not given.
         seconds: How long a rate is held.
-        warmup_seconds: How long a rate is held before that, where a benchmark offers one to everything at once.
+        warmup_seconds: For how long at most a rate is held before that, where a benchmark offers one to everything.
         without: Peers that are left out.
         json: Whether the result is for a program.
         progress: Told in a few words what happens.
@@ -51,7 +51,7 @@ class Options:
     warmup: int | None = None
     rate: float | None = None
     seconds: float = 60.0
-    warmup_seconds: float = 30.0
+    warmup_seconds: float = 180.0
     without: frozenset[str] = frozenset()
     json: bool = False
     progress: Callable[[str], None] = field(default=silent, repr=False)

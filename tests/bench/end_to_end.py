@@ -5,7 +5,8 @@ second each stage's lag behind the source is taken down. A rate is held if no st
 highest one is searched by short trials, and then held for the whole time.
 
 Before anything counts, a rate is held until Java has compiled what of Kafka is hot, as in a broker that has run for a
-while; what that leaves behind is worked off first.
+while. That takes about 30 s of CPU time once, a quarter of the machine over the first minutes; what it leaves behind is
+worked off first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -28,7 +29,7 @@ from confluent_kafka import Consumer, TopicPartition
 from bench.common import Figure, Machine, Options, Result
 from bench.contest import Contest, Launch, process
 from bench.servers import Servers, serve
-from bench.usage import CpuCourse
+from bench.usage import CpuCourse, Warmth, compiler_seconds
 from sealstream.sinks.store.migrate import migrate
 from support.processing import wait_ready
 from support.providers import fresh_database
@@ -124,7 +125,8 @@ def run(options: Options) -> Result:
         try:
             pipeline.create_topics()
             migrate(database, partitions=options.partitions)
-            trial, tried = _Everything(servers, pipeline, options).run()
+            everything = _Everything(servers, pipeline, options)
+            trial, tried = everything.run()
         finally:
             pipeline.close()
             Contest(servers, name, progress=options.progress).delete_all()
@@ -136,7 +138,7 @@ def run(options: Options) -> Result:
         **{f"{name}_cpu_microseconds_per_event": cost for name, cost in trial.cpu_microseconds.items()},
         "cpu_microseconds_per_event": sum(trial.cpu_microseconds.values()),
     }
-    notes = [f"before that, a rate was held for {options.warmup_seconds:.0f} s, until Kafka was warm"]
+    notes = [*everything.notes]
     notes += [f"{one.rate:,.0f} events a second: {'held' if one.is_flat else 'not held'}" for one in tried]
     if not servers.pids:
         notes.append("the servers were given, so their CPU time is not known")
@@ -161,6 +163,7 @@ class _Everything:
         self._workers: dict[str, Worker] = {}
         self._contest = Contest(servers, pipeline.topics.prefix.rstrip("."), progress=options.progress)
         self._tried: list[Trial] = []
+        self.notes: list[str] = []
         self._places = [TopicPartition(pipeline.topics.events, n) for n in range(options.partitions)]
         self._consumer = Consumer({"bootstrap.servers": servers.kafka, "group.id": "bench-never-commits"})
 
@@ -171,7 +174,7 @@ class _Everything:
             wait_ready(worker, timeout_seconds=120)
         try:
             if self._options.warmup_seconds:
-                self._offer(self._options.rate or FIRST_RATE, self._options.warmup_seconds)
+                self._warm_up()
             rate = self._options.rate or self._search()
             trial = self._try(rate, self._options.seconds)
             # Short trials flatter: the store grows, and what lags a little lags more in the end.
@@ -180,6 +183,15 @@ class _Everything:
         finally:
             self._consumer.close()
         return trial, self._tried
+
+    def _warm_up(self) -> None:
+        """Hold a rate until Java has compiled what is hot in Kafka, for a bounded time."""
+        pid, bound = self._servers.pids.get("kafka"), self._options.warmup_seconds
+        warmth = Warmth(lambda: None if pid is None else compiler_seconds(pid))
+        trial = self._offer(self._options.rate or FIRST_RATE, bound, enough=warmth.is_reached)
+        seconds = trial.samples[-1].at - trial.samples[0].at
+        end = "until Kafka was warm" if seconds < bound else "which may not have been enough to warm Kafka"
+        self.notes.append(f"before that, {trial.rate:,.0f} events a second were offered for {seconds:.0f} s, {end}")
 
     def _search(self) -> float:
         """Return the highest rate that short trials held: up or down in large steps, then halving in between."""
@@ -200,7 +212,7 @@ class _Everything:
         self._tried.append(trial)
         return trial
 
-    def _offer(self, rate: float, seconds: float) -> Trial:
+    def _offer(self, rate: float, seconds: float, *, enough: Callable[[], bool] = lambda: False) -> Trial:
         """Offer a rate for a while, and wait until everything that it left has been done."""
         task = {
             "kafka": self._servers.kafka,
@@ -221,7 +233,7 @@ class _Everything:
                     what="the first events to be published",
                 )
                 time.sleep(_SETTLE_SECONDS)
-                samples = self._watch(rate, seconds, publisher)
+                samples = self._watch(rate, seconds, publisher, enough)
         cpu = course.between(samples[0].at, samples[-1].at)
         taken = samples[-1].at - samples[0].at
         trial = Trial(rate, samples, {name: seconds / taken for name, seconds in cpu.items()})
@@ -232,9 +244,11 @@ class _Everything:
         )
         return trial
 
-    def _watch(self, rate: float, seconds: float, publisher: subprocess.Popen[bytes]) -> list[Sample]:
+    def _watch(
+        self, rate: float, seconds: float, publisher: subprocess.Popen[bytes], enough: Callable[[], bool]
+    ) -> list[Sample]:
         samples = [self._sample()]
-        while samples[-1].at < samples[0].at + seconds:
+        while samples[-1].at < samples[0].at + seconds and not enough():
             time.sleep(_SAMPLE_SECONDS)
             samples.append(self._sample())
             for name, running in (("publisher", publisher), *((w.role, w.process) for w in self._workers.values())):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import bisect
 import threading
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -13,6 +15,51 @@ import psutil
 
 _SAMPLE_SECONDS: Final = 0.1
 """So often for a run of a few seconds. To look at a process and its descendants takes 2 to 3 ms of CPU time."""
+
+
+_COMPILERS: Final = ("C1 CompilerThre", "C2 CompilerThre")
+"""The names of Java's compiler threads, as the kernel cuts them."""
+COMPILED_CORES_MAX: Final = 0.05
+COMPILED_WINDOW_SECONDS: Final = 10.0
+
+
+def compiler_seconds(pid: int) -> float | None:
+    """Return the CPU time that a Java process has compiled for so far; ``None`` where threads have no names to read."""
+    tasks = Path(f"/proc/{pid}/task")
+    try:
+        threads = {thread.id: thread.user_time + thread.system_time for thread in psutil.Process(pid).threads()}
+        names = {number: (tasks / str(number) / "comm").read_text().strip() for number in threads}
+    except (OSError, psutil.Error):  # no Linux, or a thread that ended just now
+        return None
+    return sum(seconds for number, seconds in threads.items() if names[number] in _COMPILERS)
+
+
+class Warmth:
+    """Tells whether Java has compiled what is hot in a process: a broker does so once in its life, not all the time.
+
+    Arguments:
+        compiled_seconds: Returns for how long it has compiled so far, or ``None`` if that cannot be seen.
+        now: Returns the time in seconds.
+    """
+
+    def __init__(
+        self, compiled_seconds: Callable[[], float | None], *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._compiled_seconds = compiled_seconds
+        self._now = now
+        self._seen: deque[tuple[float, float]] = deque()
+
+    def is_reached(self) -> bool:
+        """Look once more, and return whether it has hardly compiled for a while; never, where that cannot be seen."""
+        compiled, now = self._compiled_seconds(), self._now()
+        if compiled is None:
+            return False
+        self._seen.append((now, compiled))
+        while len(self._seen) > 1 and self._seen[1][0] <= now - COMPILED_WINDOW_SECONDS:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        long_enough = now - since >= COMPILED_WINDOW_SECONDS
+        return long_enough and compiled - before <= COMPILED_CORES_MAX * (now - since)
 
 
 def cpu_seconds(process: psutil.Process) -> float:

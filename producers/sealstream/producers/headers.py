@@ -57,6 +57,8 @@ def is_traceparent(text: str) -> bool:
 
 def _utc(event: AuditEvent) -> str:
     """Return the event's time in the form of RFC 3339."""
+    if event.occurred_at.tzinfo is UTC:  # which nearly all are: half of the time that the conversion takes
+        return event.occurred_at.isoformat()
     try:
         return event.occurred_at.astimezone(UTC).isoformat()
     except OverflowError:

@@ -161,8 +161,8 @@ def end_to_end(
     rate: _Rate = None,
     seconds: _Seconds = 60,
     warmup_seconds: Annotated[
-        float, typer.Option(min=0, max=3_600, metavar="S", help="How long to hold a rate first, until Kafka is warm.")
-    ] = 30,
+        float, typer.Option(min=0, max=3_600, metavar="S", help="How long at most to wait until Kafka is warm.")
+    ] = 180,
     as_json: JsonOption = False,
 ) -> None:
     """Everything at once, servers included, on this machine: the rate that is held with flat lag."""
