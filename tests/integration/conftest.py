@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from sealstream.sinks.store.migrate import migrate
+from support.processing import committed, load, run_engine
 from support.workers import Pipeline
 
 MakePipeline = Callable[..., Pipeline]
+CHAINED_EVENTS = 50
 
 
 @pytest.fixture
@@ -38,3 +40,12 @@ def make_pipeline(
         report = pipeline.logs()
         if report:
             request.node.add_report_section("teardown", "workers", report)
+
+
+@pytest.fixture
+def chained(make_pipeline: MakePipeline) -> Pipeline:
+    """An instance of which 50 events of ten tenants are chained, with no worker running."""
+    pipeline = make_pipeline(store=False)
+    load(pipeline, "e", CHAINED_EVENTS)
+    run_engine(pipeline, until=lambda: sum(committed(pipeline).values()) == CHAINED_EVENTS)
+    return pipeline

@@ -24,7 +24,6 @@ from support.processing import (
     chained_count,
     committed,
     expire,
-    load,
     publish,
     run_engine,
     verify_chains,
@@ -63,15 +62,6 @@ def lose(pipeline: Pipeline, count: int, left: int) -> tuple[int, int]:
     acme(pipeline, f"lost-{first}", count + left)
     expire(pipeline, ACME, first + count)
     return first, first + count - 1
-
-
-@pytest.fixture
-def chained(make_pipeline: MakePipeline) -> Pipeline:
-    """An instance of which 50 events are chained, with no worker running."""
-    pipeline = make_pipeline(store=False)
-    load(pipeline, "e", 50)
-    run_engine(pipeline, until=lambda: sum(committed(pipeline).values()) == 50)
-    return pipeline
 
 
 def go_on(pipeline: Pipeline, to: int, **settings: object) -> None:

@@ -46,18 +46,9 @@ from support.workers import Pipeline, wait_for
 
 MakePipeline = Callable[..., Pipeline]
 Run = Callable[..., tuple[int, Any]]
-EVENTS = 50
+EVENTS = 50  # of the fixture `chained`
 FOREIGN = Link(b"nobody", 7, bytes(32))
 OTHER = Link(b"", 3, b"\x07" * 32)
-
-
-@pytest.fixture
-def chained(make_pipeline: MakePipeline) -> Pipeline:
-    """An instance of which 50 events of ten tenants are chained, with no worker running."""
-    pipeline = make_pipeline(store=False)
-    load(pipeline, "e", EVENTS)
-    run_engine(pipeline, until=lambda: sum(committed(pipeline).values()) == EVENTS)
-    return pipeline
 
 
 @pytest.fixture

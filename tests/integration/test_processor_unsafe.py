@@ -44,15 +44,6 @@ SESSION_SECONDS = 6.0
 
 
 @pytest.fixture
-def chained(make_pipeline: MakePipeline) -> Pipeline:
-    """An instance of which 50 events are chained, with no worker running."""
-    pipeline = make_pipeline(store=False)
-    load(pipeline, "e", 50)
-    run_engine(pipeline, until=lambda: sum(committed(pipeline).values()) == 50)
-    return pipeline
-
-
-@pytest.fixture
 def admin(kafka_bootstrap: str) -> AdminClient:
     """An administrator of the brokers."""
     return AdminClient({"bootstrap.servers": kafka_bootstrap})

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from sealstream.kafka.admin import TopicAdmin
-from sealstream.kafka.transactions import CONNECTIVITY_CODES
 from sealstream.schemas.chain import Link, verify_chain
 from sealstream.schemas.entry import CARRIED_KINDS, Kind, parse
-from support.harness import read_log
+from support.harness import NOT_YET_CODES, log_bounds, read_log
 from support.load import Load
 from support.processing import committed
 from support.workers import Pipeline, Worker, wait_for
@@ -24,9 +23,6 @@ WAIT_SECONDS = 120.0
 LOOK_SECONDS = 0.2
 COMMITTED_SECONDS = 30.0
 """Within this, a record behind the last transaction is readable: far more than a transaction's timeout."""
-
-_JUST_BACK = CONNECTIVITY_CODES | {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.OFFSET_NOT_AVAILABLE}
-"""What a broker says that has just come back."""
 
 _POSITION = struct.Struct(">BQ")
 
@@ -88,7 +84,7 @@ def committed_by_now(pipeline: Pipeline) -> dict[int, int]:
     try:
         return committed(pipeline)
     except KafkaException as exception:
-        if exception.args[0].code() not in _JUST_BACK:
+        if exception.args[0].code() not in NOT_YET_CODES:
             raise
         return {}
 
@@ -99,20 +95,9 @@ def ends(pipeline: Pipeline, topic: str, isolation: str) -> dict[int, int]:
         {"bootstrap.servers": pipeline.bootstrap, "group.id": "never-commits", "isolation.level": isolation}
     )
     try:
-        return {n: _end(consumer, TopicPartition(topic, n)) for n in range(pipeline.genesis.partitions)}
+        return {n: log_bounds(consumer, TopicPartition(topic, n))[1] for n in range(pipeline.genesis.partitions)}
     finally:
         consumer.close()
-
-
-def _end(consumer: Consumer, place: TopicPartition) -> int:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
-            return consumer.get_watermark_offsets(place, timeout=15)[1]
-        except KafkaException as exception:
-            if exception.args[0].code() not in _JUST_BACK or time.monotonic() >= deadline:
-                raise
-        time.sleep(LOOK_SECONDS)
 
 
 def check_offsets(pipeline: Pipeline) -> None:

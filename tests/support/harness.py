@@ -19,18 +19,21 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, Kaf
 from sealstream.kafka.admin import TopicAdmin
 from sealstream.kafka.client import KafkaConnection
 from sealstream.kafka.topics import DEAD_LETTER_BYTES_MAX, TopicNames
+from sealstream.kafka.transactions import CONNECTIVITY_CODES
 from sealstream.schemas.entry import Genesis, Kind, entry_hash, parse
 from support.model import ExpectedRecord, LostRange, Model, SourceRecord, next_epoch
 
 Stage = Literal["chained", "stored", "verified"]
 READ_TIMEOUT_SECONDS = 60.0
+ASK_SECONDS = 15.0
+LOOK_SECONDS = 0.05
 KEY_BYTES_MAX = 1024
-_NO_LEADER_YET = (
+NOT_YET_CODES = CONNECTIVITY_CODES | {
     KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.OFFSET_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
-)
+}
+"""What a broker says that has just come back, or of a topic that was just created."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,8 @@ def read_log(connection: KafkaConnection, topic: str, partitions: int) -> list[l
     consumer = Consumer(config)
     logs: list[list[LogRecord]] = [[] for _ in range(partitions)]
     try:
-        starts = [
-            TopicPartition(topic, n, _first_offset(consumer, TopicPartition(topic, n))) for n in range(partitions)
-        ]
+        places = [TopicPartition(topic, n) for n in range(partitions)]
+        starts = [TopicPartition(topic, n, log_bounds(consumer, place)[0]) for n, place in enumerate(places)]
         consumer.assign(starts)
         ended: set[int] = set()
         deadline = time.monotonic() + READ_TIMEOUT_SECONDS
@@ -85,16 +87,19 @@ def read_log(connection: KafkaConnection, topic: str, partitions: int) -> list[l
     return logs
 
 
-def _first_offset(consumer: Consumer, place: TopicPartition) -> int:
-    """Return a partition's first offset; a topic that was just created may not have its leaders yet."""
+def log_bounds(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """Return a partition's first offset and its end, also of a topic just created and a broker just come back."""
     deadline = time.monotonic() + READ_TIMEOUT_SECONDS
     while True:
         try:
-            return consumer.get_watermark_offsets(place, timeout=15)[0]
+            found = consumer.get_watermark_offsets(place, timeout=ASK_SECONDS)
+            if cast("tuple[int, int] | None", found) is not None:  # its type leaves out that nothing may come in time
+                return found
         except KafkaException as exception:
-            if exception.args[0].code() not in _NO_LEADER_YET or time.monotonic() >= deadline:
+            if exception.args[0].code() not in NOT_YET_CODES:
                 raise
-        time.sleep(0.05)
+        assert time.monotonic() < deadline, f"{place.topic} has no leader that answers"
+        time.sleep(LOOK_SECONDS)
 
 
 def _record(message: Message) -> LogRecord:
