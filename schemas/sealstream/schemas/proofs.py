@@ -87,6 +87,9 @@ def consistency_nodes(first_size: int, second_size: int) -> list[Node]:
 def verify_inclusion(proof: Sequence[bytes], *, leaf: bytes, index: int, size: int, root: bytes) -> None:
     """Verify that the tree with the given size and root has a leaf at a place (RFC 9162 section 2.1.3.2).
 
+    Size and root go together: take both from one checkpoint. A root alone does not say how large its tree is, so for
+    some other size the same proof holds, too.
+
     Arguments:
         proof: The hashes, from the leaf's sibling upwards.
         leaf: The leaf's hash.
