@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sealstream.schemas.errors import KeyInvalid
@@ -57,7 +57,7 @@ def _from_pem(verifier: VerifierKey, pem: str) -> SignerKey:
         raise KeyInvalid(
             f"private key of {verifier.name} is encrypted", hint="keep it without a password, in a file for you alone"
         ) from None
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, InternalError):  # the last: OpenSSL's word for some wrong sizes
         raise KeyInvalid(f"private key of {verifier.name} is no PKCS8 in PEM that is read", hint=_NEW_HINT) from None
     key = SignerKey(verifier.name, verifier.type, private)  # type: ignore[arg-type]  # it looks at the algorithm itself
     if key.verifier != verifier:
