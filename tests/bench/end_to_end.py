@@ -29,7 +29,7 @@ from confluent_kafka import Consumer, TopicPartition
 from bench.common import Figure, Machine, Options, Result
 from bench.contest import Contest, Launch, process
 from bench.servers import Servers, serve
-from bench.usage import CpuCourse, Warmth, compiler_seconds
+from bench.usage import CpuCourse, Warmth, java_time
 from sealstream.sinks.store.migrate import migrate
 from support.processing import wait_ready
 from support.providers import fresh_database
@@ -187,7 +187,7 @@ class _Everything:
     def _warm_up(self) -> None:
         """Hold a rate until Java has compiled what is hot in Kafka, for a bounded time."""
         pid, bound = self._servers.pids.get("kafka"), self._options.warmup_seconds
-        warmth = Warmth(lambda: None if pid is None else compiler_seconds(pid))
+        warmth = Warmth(lambda: None if pid is None else java_time(pid))
         trial = self._offer(self._options.rate or FIRST_RATE, bound, enough=warmth.is_reached)
         seconds = trial.samples[-1].at - trial.samples[0].at
         end = "until Kafka was warm" if seconds < bound else "which may not have been enough to warm Kafka"

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import psutil
 
@@ -19,47 +19,61 @@ _SAMPLE_SECONDS: Final = 0.1
 
 _COMPILERS: Final = ("C1 CompilerThre", "C2 CompilerThre")
 """The names of Java's compiler threads, as the kernel cuts them."""
-COMPILED_CORES_MAX: Final = 0.05
-COMPILED_WINDOW_SECONDS: Final = 10.0
+COMPILING_SHARE_MAX: Final = 0.1
+COMPILING_WINDOW_SECONDS: Final = 10.0
 
 
-def compiler_seconds(pid: int) -> float | None:
-    """Return the CPU time that a Java process has compiled for so far; ``None`` where threads have no names to read."""
+class JavaTime(NamedTuple):
+    """CPU time of a Java process.
+
+    Arguments:
+        compiling_seconds: What its compiler has taken so far.
+        total_seconds: What all of its threads have taken so far.
+    """
+
+    compiling_seconds: float
+    total_seconds: float
+
+
+def java_time(pid: int) -> JavaTime | None:
+    """Return the CPU time that a Java process has taken; ``None`` where threads have no names to read."""
     tasks = Path(f"/proc/{pid}/task")
     try:
         threads = {thread.id: thread.user_time + thread.system_time for thread in psutil.Process(pid).threads()}
         names = {number: (tasks / str(number) / "comm").read_text().strip() for number in threads}
     except (OSError, psutil.Error):  # no Linux, or a thread that ended just now
         return None
-    return sum(seconds for number, seconds in threads.items() if names[number] in _COMPILERS)
+    compiling = sum(seconds for number, seconds in threads.items() if names[number] in _COMPILERS)
+    return JavaTime(compiling, sum(threads.values()))
 
 
 class Warmth:
     """Tells whether Java has compiled what is hot in a process: a broker does so once in its life, not all the time.
 
+    The compiler's share of the process's time tells it, also where other load leaves little time to both.
+
     Arguments:
-        compiled_seconds: Returns for how long it has compiled so far, or ``None`` if that cannot be seen.
+        taken: Returns the process's CPU time, or ``None`` if that cannot be seen.
         now: Returns the time in seconds.
     """
 
-    def __init__(
-        self, compiled_seconds: Callable[[], float | None], *, now: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._compiled_seconds = compiled_seconds
+    def __init__(self, taken: Callable[[], JavaTime | None], *, now: Callable[[], float] = time.monotonic) -> None:
+        self._taken = taken
         self._now = now
-        self._seen: deque[tuple[float, float]] = deque()
+        self._seen: deque[tuple[float, JavaTime]] = deque()
 
     def is_reached(self) -> bool:
         """Look once more, and return whether it has hardly compiled for a while; never, where that cannot be seen."""
-        compiled, now = self._compiled_seconds(), self._now()
-        if compiled is None:
+        taken, now = self._taken(), self._now()
+        if taken is None:
             return False
-        self._seen.append((now, compiled))
-        while len(self._seen) > 1 and self._seen[1][0] <= now - COMPILED_WINDOW_SECONDS:
+        self._seen.append((now, taken))
+        while len(self._seen) > 1 and self._seen[1][0] <= now - COMPILING_WINDOW_SECONDS:
             self._seen.popleft()
         since, before = self._seen[0]
-        long_enough = now - since >= COMPILED_WINDOW_SECONDS
-        return long_enough and compiled - before <= COMPILED_CORES_MAX * (now - since)
+        compiling = taken.compiling_seconds - before.compiling_seconds
+        total = taken.total_seconds - before.total_seconds
+        return now - since >= COMPILING_WINDOW_SECONDS and compiling <= COMPILING_SHARE_MAX * total
 
 
 def cpu_seconds(process: psutil.Process) -> float:

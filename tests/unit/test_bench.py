@@ -12,7 +12,7 @@ from bench.common import Figure, Machine, Options, Result
 from bench.end_to_end import ROLES, Sample, Trial
 from bench.output import Course, Output
 from bench.source import EVENT_BYTES, keyed_events
-from bench.usage import Warmth
+from bench.usage import JavaTime, Warmth
 from sealstream.deploy.cli import bench as command
 from sealstream.deploy.cli import main
 from sealstream.deploy.cli.output import ExitCode
@@ -73,9 +73,10 @@ def test_a_rate_is_held_only_if_no_stage_falls_behind(growing: int, flat: bool) 
 
 def test_a_broker_is_warm_when_java_has_hardly_compiled_for_a_while() -> None:
     """A short rest of the compiler is not enough, and no work at all is not needed."""
-    compiled = iter([0.0, 4.0, 4.0, 8.0, 8.1, 8.2, 8.3, 8.4])
+    compiling = iter([0.0, 4.0, 4.0, 8.0, 8.1, 8.2, 8.3, 8.4])
     moments = iter([0.0, 5.0, 10.0, 15.0, 18.0, 20.0, 22.0, 26.0])
-    warmth = Warmth(lambda: next(compiled), now=lambda: next(moments))
+    total = iter(range(0, 80, 10))
+    warmth = Warmth(lambda: JavaTime(next(compiling), next(total)), now=lambda: next(moments))
 
     assert [warmth.is_reached() for _ in range(8)] == [False] * 7 + [True]
 
