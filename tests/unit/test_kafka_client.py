@@ -65,7 +65,7 @@ def test_librdkafka_takes_them() -> None:
     """Every setting exists in the client library, with that value."""
     silent: dict[str, Any] = {"log_level": 0}
     consumer = Consumer(CONSUMER | silent)
-    Consumer(consumer_config(CONNECTION, client_id="reader", group="readers", gather_seconds=5.0) | silent).close()
+    Consumer(consumer_config(CONNECTION, client_id="reader", group="readers", gather_seconds=1.0) | silent).close()
     producer = Producer(PRODUCER | silent)
     assert isinstance(producer.poll(0), int)
     consumer.close()

@@ -205,7 +205,7 @@ class TestRefused:
             ("batch_age_seconds", "inf"),
             ("batch_age_seconds", "-0.1"),
             ("gather_seconds", "-0.1"),
-            ("gather_seconds", "5.1"),
+            ("gather_seconds", "1.1"),
             ("transaction_timeout_seconds", "0"),
             ("session_timeout_seconds", "1e9"),
             ("request_timeout_seconds", "0"),

@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     gather_seconds: float = Field(
         default=0.1,
         ge=0,
-        le=5,
+        le=1,
         description="How long sink and verifier let records gather at the brokers; 0 takes each as it comes",
     )
     native: bool = Field(default=True, description="Chain with sealstream-native where it is installed")

@@ -197,7 +197,7 @@ class Session:
 
     def _more(self, number: int) -> list[Message]:
         """Return records that follow on a partition, if any come soon; what comes of others is kept for later."""
-        deadline = time.monotonic() + MORE_SECONDS
+        deadline = time.monotonic() + MORE_SECONDS + 2 * self._settings.gather_seconds
         generation = self._generation
         while not self._waiting.get(number) and time.monotonic() < deadline:
             for message in self._poll(POLL_SECONDS):

@@ -95,6 +95,8 @@ class SourceReader:
         self.topic = topic
         self.stopping = stopping
         self.patience_seconds = patience_seconds
+        # What is in the log comes with the fetch under way or, if that one leaves its partition out, with the next.
+        self.doubt_seconds = DOUBT_SECONDS + 2 * gather_seconds
         self._consumer = reader(connection, client_id, gather_seconds=gather_seconds)
         self._lookup = reader(connection, f"{client_id}-lookup")
         self._partitions: dict[int, SourcePartition] = {}
@@ -259,7 +261,7 @@ class SourcePartition:
             Unreachable: A record that must be there does not arrive, or Kafka does not say that it is not there.
             Interrupted: The worker was told to stop.
         """
-        patience = DOUBT_SECONDS if until < 0 else self._reader.patience_seconds
+        patience = self._reader.doubt_seconds if until < 0 else self._reader.patience_seconds
         deadline = time.monotonic() + patience
         while not self._messages:
             if 0 <= until < self.end:
