@@ -21,7 +21,7 @@ from sealstream.sinks.store import queries
 from sealstream.sinks.store.migrate import migrate
 from sealstream.sinks.store.reader import AsyncAuditStore, AuditStore
 from support.chained import Chains, Sealed
-from support.stores import Feeder, TestStore, migrated
+from support.stores import TestStore, migrated, open_feeder
 
 
 @dataclass
@@ -99,10 +99,9 @@ def filled(database_url: str) -> Iterator[Filled]:
     for _ in range(3):
         log += chains.record("tenant-1", again, event_id="ev-r")
     with migrated(database_url) as store:
-        feeder = Feeder(store.login("sealstream_writer"))
-        feeder.claim()
-        feeder.feed(log)
-        feeder.writer.close()
+        with open_feeder(store) as feeder:
+            feeder.claim()
+            feeder.feed(log)
         yield Filled(store, log, store.reader("acme", "tenant-1"))
 
 

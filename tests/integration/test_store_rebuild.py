@@ -12,7 +12,7 @@ from sealstream.schemas.event import Actor, AuditEvent
 from sealstream.sinks.store import rebuild
 from sealstream.sinks.store.rebuild import rebuild_events
 from support.chained import Chains
-from support.stores import Feeder, TestStore, migrated
+from support.stores import TestStore, migrated, open_feeder
 
 
 @pytest.fixture
@@ -22,10 +22,11 @@ def store(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestSt
     chains = Chains()
     event = AuditEvent(tenant="acme", actor=Actor("user", "u-1"), action="login", id="ev-c")
     with migrated(database_url) as found:
-        feeder = Feeder(found.login("sealstream_writer"))
-        feeder.claim()
-        feeder.feed([*chains.events(3, 30), *chains.record("acme", encode_event(event, schema_id=7), event_id="ev-c")])
-        feeder.writer.close()
+        with open_feeder(found) as feeder:
+            feeder.claim()
+            feeder.feed(
+                [*chains.events(3, 30), *chains.record("acme", encode_event(event, schema_id=7), event_id="ev-c")]
+            )
         yield found
 
 

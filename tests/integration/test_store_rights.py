@@ -10,7 +10,7 @@ import pytest
 from psycopg import errors, sql
 
 from support.chained import Chains
-from support.stores import Feeder, TestStore, migrated
+from support.stores import TestStore, migrated, open_feeder
 
 APPEND_ONLY = ("entries", "entries_p2", "payloads", "payloads_standard", "payloads_standard_default")
 
@@ -19,10 +19,9 @@ APPEND_ONLY = ("entries", "entries_p2", "payloads", "payloads_standard", "payloa
 def store(database_url: str) -> Iterator[TestStore]:
     """A store with a few chains in all of its partitions."""
     with migrated(database_url) as found:
-        feeder = Feeder(found.login("sealstream_writer"))
-        feeder.claim()
-        feeder.feed(Chains().events(8, 40))
-        feeder.writer.close()
+        with open_feeder(found) as feeder:
+            feeder.claim()
+            feeder.feed(Chains().events(8, 40))
         yield found
 
 

@@ -20,7 +20,7 @@ from sealstream.sinks.store.rows import EventRow
 from sealstream.sinks.store.search_rows import Chunk, derive_chunk, prepare_session, search_lag
 from sealstream.sinks.store.session import open_session
 from support.chained import RECEIVED, Chains, Sealed
-from support.stores import Feeder, TestStore, migrated
+from support.stores import Feeder, TestStore, migrated, open_feeder
 
 
 @pytest.fixture
@@ -33,12 +33,9 @@ def store(database_url: str) -> Iterator[TestStore]:
 @pytest.fixture
 def feeder(store: TestStore) -> Iterator[Feeder]:
     """A writer that has claimed all partitions."""
-    feeder = Feeder(store.login("sealstream_writer"))
-    feeder.claim()
-    try:
-        yield feeder
-    finally:
-        feeder.writer.close()
+    with open_feeder(store) as found:
+        found.claim()
+        yield found
 
 
 @contextmanager

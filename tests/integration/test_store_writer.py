@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +17,7 @@ from sealstream.sinks.store.continuity import Head
 from sealstream.sinks.store.database import Connection
 from sealstream.sinks.store.writer import StoreWriter
 from support.chained import Chains, Sealed
-from support.stores import TOPIC_ID, Feeder, TestStore, migrated
+from support.stores import TOPIC_ID, Feeder, TestStore, migrated, open_feeder
 
 _SOME_EXAMPLES = settings(
     max_examples=10,
@@ -39,19 +38,9 @@ def store(database_url: str) -> Iterator[TestStore]:
 @pytest.fixture
 def feeder(store: TestStore) -> Iterator[Feeder]:
     """A writer that has claimed all partitions."""
-    with _feeder(store) as found:
+    with open_feeder(store) as found:
         found.claim()
         yield found
-
-
-@contextmanager
-def _feeder(store: TestStore, writer: str = "test/1") -> Generator[Feeder]:
-    """Open a writer of a login of its own, and close it."""
-    feeder = Feeder(store.login("sealstream_writer"), writer=writer)
-    try:
-        yield feeder
-    finally:
-        feeder.writer.close()
 
 
 def _all_kinds(chains: Chains) -> list[Sealed]:
@@ -180,7 +169,7 @@ def test_the_slow_path_ends_where_the_fast_one_does(store: TestStore, data: st.D
     log = [*_all_kinds(chains), *chains.events(3, 6)]
     ends = [*sorted(data.draw(st.lists(st.integers(1, len(log)), max_size=4))), len(log)]
     store.clear()
-    with _feeder(store) as feeder:
+    with open_feeder(store) as feeder:
         feeder.claim()
         assert not feeder.feed_log(log).compared
         expected = store.contents()
@@ -205,7 +194,7 @@ def test_what_is_missing_is_added_again(store: TestStore, missing: set[int]) -> 
     """Rows that were removed behind the store's back come again if the log is read again."""
     log = _all_kinds(Chains())
     store.clear()
-    with _feeder(store) as feeder:
+    with open_feeder(store) as feeder:
         feeder.claim()
         feeder.feed_log(log)
         expected = store.contents()
@@ -314,7 +303,7 @@ def test_violations_are_reported_before_the_store_goes_on(store: TestStore) -> N
         deaf.feed_log([log[0], log[2]])
     assert store.query("SELECT count(*) FROM sealstream.entries") == [(0,)]
     deaf.writer.close()
-    with _feeder(store, "test/2") as feeder:
+    with open_feeder(store, writer="test/2") as feeder:
         feeder.claim()
         feeder.feed_log([log[0], log[2]])
         assert len(feeder.reported) == 1
@@ -324,7 +313,7 @@ def test_a_second_writer_takes_over_and_the_first_one_fails(store: TestStore, fe
     """Whoever claims a partition is its only writer: a writer that was replaced cannot add a row."""
     chains = Chains()
     feeder.feed(chains.events(3, 5))
-    with _feeder(store, "test/2") as second:
+    with open_feeder(store, writer="test/2") as second:
         second.claim()
         more = chains.events(3, 5)
         second.offsets |= feeder.offsets
@@ -365,7 +354,7 @@ def test_a_head_that_moved_meanwhile_is_noticed(
 
 def test_a_log_that_begins_too_late_is_a_gap(store: TestStore) -> None:
     """Without a position a log must begin at 0; with one it must still have the next record."""
-    with _feeder(store) as feeder:
+    with open_feeder(store) as feeder:
         with pytest.raises(SourceGap, match="offset 5"):
             feeder.writer.claim({0: 5}, topic_id=TOPIC_ID)
         assert feeder.writer.claim({0: 0}, topic_id=TOPIC_ID) == {0: 0}
@@ -383,7 +372,7 @@ def test_a_topic_that_was_made_anew_is_noticed(store: TestStore, feeder: Feeder)
 
 def test_a_partition_without_a_table_says_what_to_run(store: TestStore) -> None:
     """A store that was migrated for fewer partitions is an error with the way out, not a lost row."""
-    with _feeder(store) as feeder:
+    with open_feeder(store) as feeder:
         feeder.offsets = dict.fromkeys(range(64), 0)
         feeder.claim()
         with pytest.raises(StoreError, match="sealstream migrate"):

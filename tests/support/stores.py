@@ -211,3 +211,13 @@ class Feeder:
                 rest.append(record)
             places[record.partition] += 1
         return self.feed(rest)
+
+
+@contextmanager
+def open_feeder(store: TestStore, *, writer: str = "test/1") -> Generator[Feeder]:
+    """Open a feeder with a login of its own that has claimed nothing yet, and close its connection in the end."""
+    feeder = Feeder(store.login("sealstream_writer"), writer=writer)
+    try:
+        yield feeder
+    finally:
+        feeder.writer.close()
