@@ -55,6 +55,8 @@ BLOCKS = {
     "prefixes", "records", "roots", "values", "violations",
     # In test_spec_trees.py:
     "consistencies", "inclusions", "map", "rounds", "tile_paths", "tiles", "tree_roots",
+    # In test_spec_notes.py:
+    "checkpoint", "log_proof", "messages", "note_keys", "policy", "rotation", "tenant_names", "vkeys",
 }  # fmt: skip
 
 
