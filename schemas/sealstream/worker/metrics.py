@@ -74,7 +74,7 @@ PROCESSOR_LAST_COMMIT: Final = gauge(
     "processor_last_commit_timestamp_seconds", "When this worker last committed records.", "partition"
 )
 PROCESSOR_AGENT_SECONDS: Final = seconds(
-    "processor_agent_seconds", "Time from handing a batch to the agent until it was done, its transaction included."
+    "processor_agent_seconds", "Time from handing a batch to the agent until it was chained and produced."
 )
 PROCESSOR_LOOP_DELAY_SECONDS: Final = seconds(
     "processor_loop_delay_seconds", "How late the event loop came back from a pause of half a second."
