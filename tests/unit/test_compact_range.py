@@ -99,6 +99,7 @@ def test_state(begin: int, end: int) -> None:
     again.append(MANY[4999])
     assert again != grown
     assert len(grown.state()) == 16 + HASH_BYTES * len(grown.hashes)
+    assert (len(grown), len(again)) == (end - begin, end - begin + 1)
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0, 5), (3, 12)])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealstream.schemas.errors import ProofInvalid, TreeInvalid
-from sealstream.schemas.merkle import EMPTY_ROOT, SIZE_MAX, Node
+from sealstream.schemas.merkle import EMPTY_ROOT, SIZE_MAX, Node, node_hash
 from sealstream.schemas.proofs import (
     consistency_nodes,
     consistency_proof,
@@ -150,6 +150,18 @@ class TestInclusion:
                 with pytest.raises(ProofInvalid, match="another root"):
                     verify_inclusion(proof, leaf=LEAVES[index], index=index, size=size, root=root)
 
+    @pytest.mark.parametrize("size", range(1, 10))
+    def test_the_root_must_be_at_its_height(self, size: int) -> None:
+        """A proof that goes on beyond the root, or ends below it, is refused even where its hashes lead to the root."""
+        for index in range(size):
+            proof, other = rfc_trees.path(index, LEAVES[:size]), LEAVES[60]
+            for beyond in (node_hash(other, ROOTS[size]), node_hash(ROOTS[size], other)):
+                with pytest.raises(ProofInvalid, match="more hashes than"):
+                    verify_inclusion([*proof, other], leaf=LEAVES[index], index=index, size=size, root=beyond)
+            if size > 1:
+                with pytest.raises(ProofInvalid, match="ends below"):
+                    verify_inclusion([], leaf=LEAVES[index], index=index, size=size, root=LEAVES[index])
+
     @pytest.mark.parametrize(
         ("index", "size"), [(0, 0), (1, 1), (8, 8), (9, 8), (-1, 8), (0, -1), (0, SIZE_MAX + 1), (2**70, 2**71)]
     )
@@ -232,6 +244,27 @@ class TestConsistency:
                 if other != first:
                     with pytest.raises(ProofInvalid):
                         verify_growth(proof, other, second)
+
+    @pytest.mark.parametrize("second", range(2, 10))
+    def test_the_roots_must_be_at_their_height(self, second: int) -> None:
+        """A proof that goes on beyond the roots, or ends below one, is refused even where its hashes lead to them."""
+        for first in range(1, second):
+            proof, other = rfc_trees.proof(first, LEAVES[:second]), LEAVES[60]
+            # Where the older tree is perfect its root begins the path, and stays as it is given.
+            older = ROOTS[first] if first & (first - 1) == 0 else node_hash(other, ROOTS[first])
+            with pytest.raises(ProofInvalid, match="more hashes than"):
+                verify_consistency(
+                    [*proof, other],
+                    first_size=first,
+                    first_root=older,
+                    second_size=second,
+                    second_root=node_hash(other, ROOTS[second]),
+                )
+            if first & (first - 1) or len(proof) > 1:
+                below = ROOTS[first] if first & (first - 1) == 0 else proof[0]
+                short = [] if first & (first - 1) == 0 else proof[:1]
+                with pytest.raises(ProofInvalid, match=r"ends below|is empty"):
+                    verify_consistency(short, first_size=first, first_root=below, second_size=second, second_root=below)
 
     @pytest.mark.parametrize("second", range(8))
     def test_an_empty_tree_begins_every_tree(self, second: int) -> None:
