@@ -21,7 +21,7 @@ class Servers:
     """Where to reach the servers.
 
     Arguments:
-        kafka: Bootstrap servers.
+        kafka: Bootstrap servers; empty if none were asked for.
         database: URL of PostgreSQL's superuser; empty if none was asked for.
         pids: The processes of the embedded servers, by ``kafka`` and ``database``; none of servers that were given.
         versions: Versions for the machine's description, with the flags of the runtime that the embedded Kafka has.
@@ -34,24 +34,27 @@ class Servers:
 
 
 @contextlib.contextmanager
-def serve(*, database: bool = False) -> Generator[Servers]:
+def serve(*, kafka: bool = True, database: bool = False) -> Generator[Servers]:
     """Provide the servers for as long as the context is open: those in the environment, else embedded ones.
 
     Arguments:
+        kafka: Whether Kafka is needed.
         database: Whether PostgreSQL is needed as well.
     """
-    given_kafka = os.environ.get(KAFKA_VARIABLE, "")
+    given_kafka = os.environ.get(KAFKA_VARIABLE, "") if kafka else ""
     given_database = os.environ.get(DATABASE_VARIABLE, "")
     own_database = database and not given_database
-    if given_kafka and not own_database:
-        yield Servers(kafka=given_kafka, database=given_database if database else "", versions={"kafka": "as given"})
+    versions = {"kafka": "as given"} if given_kafka else {}
+    if not own_database and (given_kafka or not kafka):
+        yield Servers(kafka=given_kafka, database=given_database if database else "", versions=versions)
         return
-    with private_stack(kafka=not given_kafka, database=own_database, kafka_tuning=_KAFKA_TUNING) as stack:
+    own_kafka = kafka and not given_kafka
+    with private_stack(kafka=own_kafka, database=own_database, kafka_tuning=_KAFKA_TUNING) as stack:
         state = read_state(stack.directory)
         assert state is not None
         yield Servers(
-            kafka=given_kafka or stack.kafka,
+            kafka=stack.kafka if own_kafka else given_kafka,
             database=stack.database if own_database else given_database if database else "",
             pids={name: identity.pid for name, identity in state.servers.items()},
-            versions={"kafka": "as given" if given_kafka else f"{KAFKA_VERSION} ({' '.join(_KAFKA_TUNING.value)})"},
+            versions={"kafka": f"{KAFKA_VERSION} ({' '.join(_KAFKA_TUNING.value)})"} if own_kafka else versions,
         )

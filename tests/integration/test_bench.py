@@ -85,6 +85,15 @@ def test_verify_measures_publishing_and_checking(capsys: pytest.CaptureFixture[s
     assert set(found["ratios"]) == {"bare_loop", "bare_loop_per_cpu_second"}
 
 
+def test_verify_store_measures_a_core(capsys: pytest.CaptureFixture[str]) -> None:
+    """The result has what one core verifies a second, next to a loop that only hashes, and what the command does."""
+    found = bench(capsys, "verify-store", "--events", "500", "--tenants", "5", "--runs", "1")
+
+    assert set(found["ours"]["entries_per_cpu_second"]) == SPREAD
+    assert found["ours"]["command_entries_per_second"]["median"] > 0
+    assert set(found["ratios"]) == {"bare_loop_per_cpu_second"}
+
+
 def test_memory_measures_what_is_held_and_the_restore(capsys: pytest.CaptureFixture[str]) -> None:
     """The result has what a worker held while it chained, and how long its successor took to restore all of it."""
     found = bench(capsys, "memory", "--tenants", "300", "--events", "300")

@@ -131,6 +131,19 @@ def verify(
     )
 
 
+@_group.command("verify-store")
+def verify_store(
+    *,
+    events: _Events = None,
+    tenants: _Tenants = 100,
+    partitions: _Partitions = 4,
+    runs: _Runs = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """The whole store verified, against a bare loop that fetches and hashes the same bytes."""
+    _run("verify_store", as_json=as_json, events=events, tenants=tenants, partitions=partitions, runs=runs)
+
+
 @_group.command()
 def publish(
     *,

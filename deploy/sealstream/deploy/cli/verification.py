@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,10 @@ def verify(
             dir_okay=False, metavar="FILE", help="Remembers how far all was verified; the next run goes on from there."
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, metavar="N", help="Processes that share the work.", show_default="one a core"),
+    ] = None,
     require: Annotated[_LevelName, typer.Option(metavar="LEVEL", help="The level that is needed.")] = "chain",
     as_json: JsonOption = False,
 ) -> None:
@@ -57,12 +62,18 @@ def verify(
             require=Level[require.upper()],
             state_path=state,
             on_progress=on_progress,
+            workers=workers or _cores(),
         )
     if as_json:
         print_json(result.to_dict())
     else:
         _print_result(result)
     raise typer.Exit(result.exit_code)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _print_result(result: VerifyResult) -> None:

@@ -15,6 +15,7 @@ from sealstream.sinks.verifier.stored_copy import HEADER_BYTES, TRAILER, CopyRow
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
+MILLISECONDS: Final = 1_000
 ROWS_MAX: Final = 1_000
 BLOCK_BYTES: Final = 1024 * 1024
 """A block is handed out at this size, whatever its number of rows: one row can have a megabyte."""
@@ -38,7 +39,7 @@ def copy_out(connection: Connection, query: sql.Composed, *, timeout_seconds: fl
     statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT BINARY)").format(query)
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         try:
-            yield from _blocks(_messages(connection, timeout_seconds))
+            yield from _blocks(connection, timeout_seconds)
             copy.read()  # behind the last row: lets psycopg see the end
         except BaseException:
             # The rest is on its way: psycopg would wait for it, or for a server that is silent, without a limit.
@@ -46,36 +47,28 @@ def copy_out(connection: Connection, query: sql.Composed, *, timeout_seconds: fl
             raise
 
 
-def _blocks(messages: Iterator[CopyRow]) -> Iterator[list[CopyRow]]:
-    rows: list[CopyRow] = []
-    size_bytes = 0
-    for row in messages:
-        rows.append(row)
-        size_bytes += len(row)
-        if len(rows) >= ROWS_MAX or size_bytes >= BLOCK_BYTES:
-            yield rows
-            rows, size_bytes = [], 0
-    if rows:
-        yield rows
-
-
-def _messages(connection: Connection, timeout_seconds: float) -> Iterator[CopyRow]:
-    """Yield rows one by one, without what stands before the first and behind the last of them."""
+def _blocks(connection: Connection, timeout_seconds: float) -> Iterator[list[CopyRow]]:
+    """Yield rows without what stands before the first and behind the last of them."""
     libpq = connection.pgconn
     take, waiting = libpq.get_copy_data, select.poll()
     waiting.register(libpq.socket, select.POLLIN)
-    is_first = True
+    rows: list[CopyRow] = []
+    size_bytes, front = 0, HEADER_BYTES
     while True:
         size, data = take(1)
         if size > 0:
             row = bytes(data)
-            if is_first:
-                row, is_first = row[HEADER_BYTES:], False
+            if front:
+                row, front = row[front:], 0
             if row == TRAILER:
-                return
-            yield row
+                break
+            rows.append(row)
+            size_bytes += size
+            if size_bytes >= BLOCK_BYTES or len(rows) >= ROWS_MAX:
+                yield rows
+                rows, size_bytes = [], 0
         elif size == 0:
-            if not waiting.poll(timeout_seconds * 1000):
+            if not waiting.poll(timeout_seconds * MILLISECONDS):
                 raise Unreachable(f"PostgreSQL has not answered for {timeout_seconds:g} s")
             libpq.consume_input()
         else:  # the end, without the trailer: an error
@@ -83,3 +76,5 @@ def _messages(connection: Connection, timeout_seconds: float) -> Iterator[CopyRo
             if result is not None and result.status == ExecStatus.FATAL_ERROR:
                 raise psycopg.errors.error_from_result(result, encoding="utf-8")
             raise psycopg.OperationalError("the copy ended before its end")
+    if rows:
+        yield rows

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from hashlib import sha256
+from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 from sealstream.schemas.entry import LABEL, PAYLOAD_PREFIX, SUITE_SHA256, Kind, parse
@@ -88,7 +89,7 @@ class OrdinaryRows:
         entry_at, rest_bytes = id_size_at + 1 + 4, len(form.head) + _ENTRY_BYTES
         value_at, index, last = entry_at + rest_bytes + 4, start, None
         seq_at = slice(len(front), len(front) + 8)
-        for row, following in zip(rows[start:], rows[start + 1 :], strict=False):
+        for row, following in pairwise(rows[start:]):
             if len(row) < value_at + VALUE_BYTES_MIN or following[seq_at] == row[seq_at]:
                 break
             size = row[id_size_at]
