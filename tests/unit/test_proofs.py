@@ -355,7 +355,7 @@ class TestSources:
         # Each hash is folded from its nodes, and these come from left to right.
         assert asked == [*inclusion_nodes(index, size), *consistency_nodes(first, size)]
 
-    @pytest.mark.parametrize("place", [(0, 70), (1, 35), (0, -1), (6, 1), (7, 0)])
+    @pytest.mark.parametrize("place", [(0, 70), (1, 35), (0, -1), (6, 1), (7, 0), (-1, 0)])
     def test_a_list_has_no_other_nodes(self, place: tuple[int, int]) -> None:
         """A list of leaves refuses to name a node that its tree does not have."""
         with pytest.raises(TreeInvalid, match="no node"):

@@ -22,7 +22,7 @@ from sealstream.schemas.tile_tree import (
     tiles_for_inclusion,
     verify_tiles,
 )
-from sealstream.schemas.tiles import Bundle, Tile, extend_bundles, new_tiles
+from sealstream.schemas.tiles import Bundle, Tile, extend_bundles, new_tiles, pack_entries
 
 SIZE = 66_000  # three levels of tiles
 ENTRIES = [b"entry %d" % number for number in range(SIZE)]
@@ -240,6 +240,17 @@ class TestVerification:
                 self.check_refused(size, store | {tile: changed})
             for other in (b"", data[:-1], data[:-32], data + b"\x00", data + data[:32]):
                 self.check_refused(size, store | {tile: other})
+
+    def test_a_full_file_is_no_partial_one(self) -> None:
+        """A partial tile or bundle that goes on behind its width is refused, though a reader could use it."""
+        store, bundles = written(300), self.bundles(300)
+        more = [*LEAVES[300:512]]
+        for level, tile in ((0, Tile(0, 1, 44)), (1, Tile(1, 0, 1))):
+            fill = b"".join(more) if level == 0 else b"".join(LEAVES[:255])
+            self.check_refused(300, store | {tile: store[tile] + fill})
+        changed = bundles | {Bundle(1, 44): pack_entries(ENTRIES[256:512])}
+        with pytest.raises(TileInvalid, match="256 wide instead of 44"):
+            verify_tiles(300, root_of(300), store.__getitem__, changed.__getitem__)
 
     def check_refused(self, size: int, store: dict[Tile, bytes]) -> None:
         """Check that tiles are refused with the typed error."""

@@ -30,10 +30,9 @@ def nodes_of(leaves: Sequence[bytes]) -> NodeSource:
     """Return the nodes of the tree over a list of leaf hashes, each hashed anew: for small trees and for tests."""
 
     def node(place: Node) -> bytes:
-        begin, end = place.index << place.level, (place.index + 1) << place.level
-        if not 0 <= begin < end <= len(leaves):
+        if place.level < 0 or not 0 <= place.index < len(leaves) >> place.level:
             raise TreeInvalid(f"a tree of {len(leaves)} leaves has no node {place.index} at level {place.level}")
-        return root(leaves[begin:end])
+        return root(leaves[place.index << place.level : (place.index + 1) << place.level])
 
     return node
 

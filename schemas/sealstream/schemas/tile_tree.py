@@ -13,9 +13,9 @@ from typing import Final, TypeAlias
 
 from sealstream.schemas.compact_range import CompactRange
 from sealstream.schemas.errors import TileInvalid, TreeInvalid
-from sealstream.schemas.merkle import Node, check_hash, check_size, decompose, leaf_hash, node_hashes
+from sealstream.schemas.merkle import HASH_BYTES, Node, check_hash, check_size, decompose, leaf_hash, node_hashes
 from sealstream.schemas.proofs import consistency_nodes, inclusion_nodes
-from sealstream.schemas.tiles import TILE_HEIGHT, TILE_WIDTH, Bundle, Tile, new_bundles
+from sealstream.schemas.tiles import TILE_HEIGHT, TILE_WIDTH, Bundle, Tile, new_bundles, pack_entries
 
 ReadTile: TypeAlias = Callable[[Tile], bytes]
 """Returns the bytes that are stored for a tile; raises what its store raises if there are none."""
@@ -186,6 +186,8 @@ def _subtree(hashes: Sequence[bytes], begin: int, height: int) -> bytes:
 def verify_tiles(size: int, root: bytes, read: ReadTile, read_bundle: ReadBundle | None = None) -> None:
     """Verify every tile of a tree against its root, and every entry against the tiles where bundles are given.
 
+    Unlike a reader it does not take a full tile for a partial one: it says what is stored, not what can be used.
+
     Arguments:
         size: The number of leaves.
         root: The root, from a checkpoint that you trust.
@@ -199,12 +201,11 @@ def verify_tiles(size: int, root: bytes, read: ReadTile, read_bundle: ReadBundle
     edge = TileEdge()
     for bundle in new_bundles(0, size):
         tile = Tile(0, bundle.index, bundle.width)
-        stored = tile.hashes(read(tile))
+        data = read(tile)
+        stored = tile.hashes(data)
+        _check_width(tile, len(data) // HASH_BYTES)
         if read_bundle is not None:
-            hashes = [leaf_hash(entry) for entry in bundle.entries(read_bundle(bundle))]
-            for place, (wanted, found) in enumerate(zip(stored, hashes, strict=True), bundle.start):
-                if wanted != found:
-                    raise TileInvalid(f"entry {place} of {bundle.path()} is not the one that {tile.path()} has")
+            _check_entries(bundle, read_bundle(bundle), stored)
         _compare((file for file in edge.extend(stored) if file[0].level), read)
     _compare((file for file in edge.partial() if file[0].level), read)
     if edge.root() != root:
@@ -214,8 +215,23 @@ def verify_tiles(size: int, root: bytes, read: ReadTile, read_bundle: ReadBundle
         )
 
 
+def _check_entries(bundle: Bundle, data: bytes, stored: Sequence[bytes]) -> None:
+    """Refuse a bundle that has not the entries whose hashes are in its tile."""
+    entries = bundle.entries(data)
+    for place, (entry, value) in enumerate(zip(entries, stored, strict=True), bundle.start):
+        if leaf_hash(entry) != value:
+            raise TileInvalid(f"entry {place} of {bundle.path()} is not the one whose hash is in its tile")
+    if len(pack_entries(entries)) != len(data):
+        _check_width(bundle, TILE_WIDTH)
+
+
+def _check_width(place: Tile | Bundle, width: int) -> None:
+    if width != place.width:
+        raise TileInvalid(f"{place.path()} is {width} wide instead of {place.width}")
+
+
 def _compare(computed: Iterable[TileFile], read: ReadTile) -> None:
     """Compare tiles that were computed from those below them with those that are stored."""
     for tile, data in computed:
-        if b"".join(tile.hashes(read(tile))) != data:
+        if read(tile) != data:
             raise TileInvalid(f"{tile.path()} does not have the hashes of the tiles below it")
