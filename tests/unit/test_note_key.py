@@ -169,7 +169,7 @@ class TestPrivateKeys:
 
     def test_never_shown(self) -> None:
         """Neither repr nor str nor format nor a pickle gives a private key away."""
-        raw = LOG.secret().rpartition("+")[2]
+        raw = LOG.secret().split("+", 4)[4]
         for text in (repr(LOG), str(LOG), f"{LOG}", repr([LOG])):
             assert raw not in text
             assert LOG.verifier.key_id.hex() in text
@@ -180,7 +180,7 @@ class TestPrivateKeys:
     def test_never_in_an_error(self) -> None:
         """A signer key that is wrong is not quoted."""
         secret = LOG.secret()
-        raw = secret.rpartition("+")[2]
+        raw = secret.split("+", 4)[4]
         for wrong in (secret[:-1], secret + "A", secret.replace(ORIGIN, "other.example"), secret[12:], "x" + secret,
                       secret.replace("+A", "+B")):  # fmt: skip
             with pytest.raises(KeyInvalid) as caught:
