@@ -46,7 +46,7 @@ def run(options: Options) -> Result:
     """Run the benchmark.
 
     Raises:
-        ConfigError: A peer that is to be left out does not exist.
+        ConfigError: A peer that is to be left out does not exist, or there are too few events.
     """
     unknown = options.without - set(PEERS)
     if unknown:
@@ -99,7 +99,11 @@ class _Course:
 
 
 def _store(pipeline: Pipeline, servers: Servers, url: str, entries: int, options: Options) -> dict[str, float]:
-    """Let a sink store everything, and return its figures over what comes behind the warm-up."""
+    """Let a sink store everything, and return its figures over what comes behind the warm-up.
+
+    Raises:
+        ConfigError: That is too little to be measured.
+    """
     stored, searched = _Course([], []), _Course([], [])
     with _sink(pipeline, url) as worker, psycopg.connect(url, autocommit=True) as connection:
         pids = {"sink": worker.process.pid}
@@ -118,8 +122,12 @@ def _store(pipeline: Pipeline, servers: Servers, url: str, entries: int, options
                 time.sleep(_POLL_SECONDS)
         in_transactions = _metric(worker, "sealstream_sink_transaction_seconds_sum")
     begin, end = stored.reached(options.warmup_events), stored.reached(entries)
-    first = stored.at(begin)
-    counted, taken = entries - first, cpu.between(begin, end)
+    counted, taken = entries - stored.at(begin), cpu.between(begin, end)
+    if not counted or stored.reached(1) == end:
+        raise ConfigError(
+            "everything behind the warm-up was stored between two looks: there is nothing to measure",
+            hint=f"take more --events: a batch has {BATCH_RECORDS:,}, and some batches are needed",
+        )
     measured = {
         _RATE: counted / (end - begin),
         "sink_cpu_microseconds_per_entry": taken["sink"] / counted * _MICROSECONDS,
