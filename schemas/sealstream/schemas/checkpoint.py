@@ -11,7 +11,8 @@ from typing import Final
 
 from sealstream.schemas.entry import is_instance
 from sealstream.schemas.errors import CheckpointInvalid
-from sealstream.schemas.notation import HASH_BYTES, NUMBER_MAX, decode_decimal, decode_hash, encode_base64
+from sealstream.schemas.merkle import HASH_BYTES
+from sealstream.schemas.notation import NUMBER_MAX, decode_decimal, decode_hash, encode_base64
 from sealstream.schemas.tenant_name import is_chain
 
 _CONTROLS: Final = re.compile(rb"[\x00-\x1f]")

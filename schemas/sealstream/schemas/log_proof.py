@@ -11,8 +11,8 @@ from typing import Final
 
 from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.errors import CheckpointInvalid, LogProofInvalid, NoteInvalid
+from sealstream.schemas.merkle import HASH_BYTES
 from sealstream.schemas.notation import (
-    HASH_BYTES,
     NUMBER_MAX,
     decode_base64,
     decode_decimal,

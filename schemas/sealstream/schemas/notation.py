@@ -11,10 +11,10 @@ import binascii
 import re
 from typing import Final
 
+from sealstream.schemas.merkle import HASH_BYTES
+
 NUMBER_MAX: Final = 2**63 - 1
 """The largest number that is read: a size, an index or a time. What holds them in databases is signed."""
-
-HASH_BYTES: Final = 32
 
 _DECIMAL: Final = re.compile(rb"0|[1-9][0-9]{0,18}")
 
