@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sealstream.schemas import note_key
 from sealstream.schemas.cosignature import ed25519_message, ml_dsa_message, parse_timestamped
 from sealstream.schemas.errors import ConfigError, KeyInvalid, NoteInvalid
+from sealstream.schemas.keys import pack_key, parse_key
 from sealstream.schemas.note_key import KeyType, SignerKey, VerifierKey, is_key_name
 from support.notes import CHECKPOINT, LOG, NOW_SECONDS, ORIGIN, signer
 
@@ -213,10 +214,12 @@ def test_without_ml_dsa(monkeypatch: pytest.MonkeyPatch) -> None:
 
     key = signer(ORIGIN, KeyType.COSIGNATURE_ML_DSA_44)
     signature = key.sign(CHECKPOINT.pack(), time_seconds=NOW_SECONDS)
+    pem = pack_key(key)
     monkeypatch.setattr(note_key, "_ml_dsa", missing)
     for attempt in (
         lambda: SignerKey.generate("a", KeyType.COSIGNATURE_ML_DSA_44),
         lambda: SignerKey.parse(key.secret()),
+        lambda: parse_key(pem),
         lambda: key.verifier.verify(CHECKPOINT.pack(), signature),
     ):
         with pytest.raises(ConfigError, match="no ML-DSA-44"):

@@ -11,7 +11,7 @@ from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sealstream.schemas.errors import KeyInvalid
-from sealstream.schemas.note_key import SignerKey, VerifierKey
+from sealstream.schemas.note_key import SignerKey, VerifierKey, check_supported
 
 KEY_BYTES_MAX: Final = 16_384
 """The largest text that is taken for a private key."""
@@ -51,6 +51,7 @@ def parse_key(data: bytes | str) -> SignerKey:
 
 
 def _from_pem(verifier: VerifierKey, pem: str) -> SignerKey:
+    check_supported(verifier.type)
     try:
         private = load_pem_private_key(pem.encode(), password=None)
     except TypeError:  # how the library says that a password is missing; nothing is chained that may quote the text

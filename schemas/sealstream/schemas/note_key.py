@@ -69,6 +69,16 @@ def is_key_name(name: str) -> bool:
     return bool(name) and _NOT_IN_NAMES.search(name) is None
 
 
+def check_supported(key_type: KeyType) -> None:
+    """Refuse a type whose algorithm the installed ``cryptography`` does not have.
+
+    Raises:
+        ConfigError: It is ML-DSA-44, and the library is too old for it.
+    """
+    if key_type is KeyType.COSIGNATURE_ML_DSA_44:
+        _ml_dsa()
+
+
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
     """A public key of a note, with the name it signs by.
