@@ -166,6 +166,7 @@ class _Everything:
         self.notes: list[str] = []
         self._places = [TopicPartition(pipeline.topics.events, n) for n in range(options.partitions)]
         self._consumer = Consumer({"bootstrap.servers": servers.kafka, "group.id": "bench-never-commits"})
+        self._store = psycopg.connect(pipeline.database_url, autocommit=True)
 
     def run(self) -> tuple[Trial, list[Trial]]:
         """Return the trial that counts, and all that were made."""
@@ -182,6 +183,7 @@ class _Everything:
                 trial = self._try(trial.rate / _CLOSE_ENOUGH, self._options.seconds)
         finally:
             self._consumer.close()
+            self._store.close()
         return trial, self._tried
 
     def _warm_up(self) -> None:
@@ -270,6 +272,5 @@ class _Everything:
 
     def _stored(self) -> int:
         """Return how many source records have their entries, payloads and search rows in the store."""
-        with psycopg.connect(self._pipeline.database_url) as connection:
-            row = connection.execute("SELECT sum(next_offset) FROM sealstream.search_positions").fetchone()
+        row = self._store.execute("SELECT sum(next_offset) FROM sealstream.search_positions").fetchone()
         return int(row[0] or 0) if row else 0
