@@ -226,7 +226,7 @@ def _compare(store: MemoryStore, piece_entries: int, known: dict[str, End] | Non
 
 
 @given(_logs(), _TAMPERINGS, _PIECES, _BLOCKS)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_pieces_come_to_what_a_single_plain_pass_comes_to(
     log: list[SourceRecord | LostRange], tamperings: list[tuple[str, int, int]], piece_entries: int, block_rows: int
 ) -> None:
@@ -241,7 +241,7 @@ def test_pieces_come_to_what_a_single_plain_pass_comes_to(
 
 
 @given(_TAMPERINGS.filter(bool), _PIECES, st.integers(0, 60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_is_forged_among_ordinary_rows_does_not_pass(
     tamperings: list[tuple[str, int, int]], piece_entries: int, known_seq: int
 ) -> None:
@@ -315,6 +315,8 @@ def _first_rows() -> list[StoredRow]:
 
 IMPORTED = event_value(TENANT, "e-2", kind=EventKind.IMPORTED)
 CONTROL = event_value(TENANT, "e-2", kind=EventKind.CONTROL)
+LONGER_ID = bytes((*event_value(TENANT, "e-2")[:10], 8)) + event_value(TENANT, "e-2")[11:]
+"""Says that its id has four bytes, where that of its entry has three."""
 CUT_BYTES = 10 + 1 + 3 + 1 + len(TENANT) + 1 + 15
 """Frame, id, tenant, kind, and one byte less than the salt has."""
 
@@ -335,6 +337,9 @@ CUT_BYTES = 10 + 1 + 3 + 1 + len(TENANT) + 1 + 15
         ({"value": IMPORTED}, False),
         ({"value": CONTROL}, False),
         ({"value": CONTROL, "kind": 6}, False),
+        ({"value": CONTROL, "kind": 2}, False),
+        ({"value": event_value(TENANTS[1], "e-2", kind=EventKind.IMPORTED), "kind": 2}, False),
+        ({"value": LONGER_ID}, False),
         ({"value": b"\xc3\x02" + IMPORTED[2:], "kind": 2}, False),
         ({"value": event_value(TENANT, "e-2"), "kind": 2}, False),
         ({"kind": 5, "ref": 1}, False),
