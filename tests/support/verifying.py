@@ -123,10 +123,12 @@ class MemorySource:
         """Return the messages that come next."""
         return self._messages
 
-    def taken(self, last: AnySourceMessage, size_bytes: int) -> None:
-        """Take note of messages that were taken."""
-        del last
+    def take(self, count: int, size_bytes: int) -> int:
+        """Move behind messages that come next."""
         self.taken_bytes += size_bytes
+        for _ in range(count - 1):
+            self._messages.popleft()
+        return (self._messages.popleft().offset() or 0) + 1
 
 
 class WholeRules(PartitionVerifier):

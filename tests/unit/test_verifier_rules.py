@@ -114,4 +114,4 @@ def test_no_changed_byte_of_an_entry_passes(source: list[SourceRecord], data: st
     _, outcome = verify_log(source, log)
 
     assert outcome.violations
-    assert all(published != log[index].entry for _, _, published, *_ in outcome.published)
+    assert all(entry != log[index].entry for _, _, (_, entry), *_ in outcome.published)

@@ -5,31 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from sealstream.kafka.patience import HANG_SECONDS, call_within
 from sealstream.kafka.topics import (
     CE_ID_HEADER,
-    SEAL_ENTRY_HEADER,
     SEAL_HASH_HEADER,
     SEAL_PREV_HEADER,
     SEAL_SEQ_HEADER,
-    TRACEPARENT_HEADER,
     TopicNames,
 )
 from sealstream.kafka.transactions import ProducerFatal, TransactionError, produce_waiting, transactional_call
 from sealstream.schemas.violation import Violation
 from sealstream.sinks.verifier.clients import producer
-from sealstream.sinks.verifier.records import Outcome, Published
+from sealstream.sinks.verifier.records import Header, Outcome, Published
 from sealstream.sinks.verifier.source import Interrupted
 from sealstream.sinks.verifier.state import Position, chain_key, pack_chain, partition_key
 from sealstream.worker.logs import logger
 from sealstream.worker.settings import Settings
 
 T = TypeVar("T")
-Headers: TypeAlias = list[tuple[str, str | bytes | None]]
 
 CALL_SECONDS: Final = 1.0
 """How long one call blocks before it is repeated, so that a stop is noticed."""
@@ -127,18 +124,14 @@ class Output:
 
     def _publish(self, partition: int, records: Sequence[Published]) -> None:
         topic, produce = self._topics.verified, self._producer.produce
-        for key, value, entry, seq, digest, prev, event_id, traceparent in records:
-            headers: Headers = [
-                (SEAL_ENTRY_HEADER, entry),
-                (SEAL_SEQ_HEADER, b"%d" % seq),
-                (SEAL_HASH_HEADER, digest.hex()),
-                (SEAL_PREV_HEADER, prev.hex()),
-                (CE_ID_HEADER, event_id),
-            ]
-            if traceparent is not None:
-                headers.append((TRACEPARENT_HEADER, traceparent))
+        for key, value, seal, seq, digest, prev, event_id, traceparent in records:
+            headers: list[Header] = [
+                seal, (SEAL_SEQ_HEADER, str(seq)), (SEAL_HASH_HEADER, digest.hex()), (SEAL_PREV_HEADER, prev.hex()),
+                (CE_ID_HEADER, event_id), *traceparent,
+            ]  # fmt: skip
             try:
-                produce(topic, value, key, partition, headers=headers)
+                # By place: that takes a sixth less than by name. Between them are two callbacks and the time.
+                produce(topic, value, key, partition, None, None, 0, headers)
             except BufferError:
                 self._produce(topic, partition, key, value, headers=headers)
 

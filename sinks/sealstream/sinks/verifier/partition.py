@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final, cast
 
+from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TRACEPARENT_HEADER
 from sealstream.schemas.entry import (
     PUBLISHED_KINDS,
     ZERO_HASH,
@@ -177,9 +178,10 @@ class PartitionVerifier:
         chain.missing = False
         outcome.kinds[demand.kind] += 1
         if demand.kind in PUBLISHED_KINDS and not chain.open:
+            traceparent = () if record.traceparent is None else ((TRACEPARENT_HEADER, record.traceparent),)
             outcome.published.append((
-                demand.chain.name, demand.value, demand.entry, demand.seq, demand.digest, demand.prev,
-                demand.verdict.event_id, record.traceparent,
+                demand.chain.name, demand.value, (SEAL_ENTRY_HEADER, demand.entry), demand.seq, demand.digest,
+                demand.prev, demand.verdict.event_id, traceparent,
             ))  # fmt: skip
 
     def _pass(self, demand: Demand, outcome: Outcome) -> None:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER, TRACEPARENT_HEADER
 from sealstream.schemas.entry import ZERO_HASH, Kind
@@ -34,7 +34,7 @@ class ChainedMessage(Protocol):
     def key(self) -> bytes | None: ...
     def value(self) -> bytes | None: ...
     def offset(self) -> int | None: ...
-    def headers(self) -> object: ...
+    def headers(self) -> Any: ...
 
 
 def source_record(message: SourceMessage) -> SourceRecord:
@@ -176,9 +176,11 @@ class Demand(NamedTuple):
         return record.entry == self.entry and record.value == self.value and record.key == self.chain.name
 
 
-Published: TypeAlias = tuple[bytes, bytes, bytes, int, bytes, bytes, bytes, bytes | None]
-"""A record for audit.verified: key, value, entry, seq, hash, hash of the entry before it, event id, and the traceparent
-if there is one. A plain tuple, because there is one for nearly every record."""
+Header: TypeAlias = tuple[str, str | bytes | None]
+"""A header of a record: its name and its value."""
+Published: TypeAlias = tuple[bytes, bytes, Header, int, bytes, bytes, bytes, Sequence[Header]]
+"""A record for audit.verified: key, value, the header with the entry, seq, hash, hash of the entry before it, event id,
+and the header ``traceparent`` if there is one. A plain tuple, because there is one for nearly every record."""
 
 
 @dataclass(slots=True)
@@ -238,14 +240,17 @@ class Source(Protocol):
         ...
 
     def messages(self) -> deque[SourceMessage]:
-        """Return the messages that are at hand already; who takes some from the left says so with :meth:`taken`."""
+        """Return the messages that are at hand already, to be looked at; :meth:`take` takes them."""
         ...
 
-    def taken(self, last: SourceMessage, size_bytes: int) -> None:
-        """Move behind messages that were taken.
+    def take(self, count: int, size_bytes: int) -> int:
+        """Move behind messages that are at hand.
 
         Arguments:
-            last: The last of them.
+            count: How many; at least one.
             size_bytes: The size of their values.
+
+        Returns:
+            The offset behind the last of them.
         """
         ...

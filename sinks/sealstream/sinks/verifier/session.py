@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Final, cast
@@ -25,6 +25,7 @@ from sealstream.sinks.verifier.loading import Loader
 from sealstream.sinks.verifier.output import Change, Output
 from sealstream.sinks.verifier.records import Outcome
 from sealstream.sinks.verifier.resolutions import Resolutions
+from sealstream.sinks.verifier.runs import fitting, runs
 from sealstream.sinks.verifier.source import Interrupted, LogCut, SourceReader, is_passing
 from sealstream.worker import metrics
 from sealstream.worker.logs import logger
@@ -159,16 +160,17 @@ class Session:
         waiting, self._waiting = self._waiting, {}
         messages = [message for several in waiting.values() for message in several] or self._poll(POLL_SECONDS)
         taken: dict[int, list[Message]] = {}
-        size_bytes = records = 0
-        for message in messages:
-            number = cast("int", message.partition())
-            if records >= self._settings.batch_records_max or size_bytes >= self._settings.batch_bytes_max:
-                self._waiting.setdefault(number, []).append(message)
-            elif number in self._assigned:
-                taken.setdefault(number, []).append(message)
-                records += 1
-                size_bytes += len(message)
-        return taken
+        records, size_bytes = self._settings.batch_records_max, self._settings.batch_bytes_max
+        for number, several in runs(messages):
+            if number not in self._assigned:
+                continue
+            count = fitting(several, records, size_bytes)
+            taken.setdefault(number, []).extend(several[:count])
+            if count < len(several):
+                self._waiting.setdefault(number, []).extend(several[count:])
+            records -= count
+            size_bytes -= sum(map(len, several[:count]))
+        return {number: several for number, several in taken.items() if several}
 
     def _poll(self, timeout_seconds: float) -> list[Message]:
         """Return the records of audit.chained that have arrived, waiting at most so long for the first.
@@ -181,27 +183,37 @@ class Session:
         if self._fatal is not None:
             raise Replaced(f"the group refuses this worker: {self._fatal.str()}")
         messages = [] if first is None else [first, *self._consumer.consume(self._settings.batch_records_max, 0)]
-        records: list[Message] = []
+        records = [message for message in messages if message.error() is None]
+        if len(records) < len(messages):
+            self._heed(messages)
+        return records
+
+    def _heed(self, messages: Sequence[Message]) -> None:
+        """Take note of what is no record, but an end or an error.
+
+        Raises:
+            LogCut: A partition does not have the offset that is to be read next.
+            Replaced: The group gave this worker's membership to another one.
+        """
         for message in messages:
             error, number = message.error(), cast("int", message.partition())
             if error is None:
-                records.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
+                continue
+            if error.code() == KafkaError._PARTITION_EOF:
                 if number in self._assigned:
                     self._assigned[number].end = cast("int", message.offset())
             elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                 raise LogCut(self._topics.chained, number)
             else:
                 is_passing(error)
-        return records
 
     def _more(self, number: int) -> list[Message]:
         """Return records that follow on a partition, if any come soon; what comes of others is kept for later."""
         deadline = time.monotonic() + MORE_SECONDS + 2 * self._settings.gather_seconds
         generation = self._generation
         while not self._waiting.get(number) and time.monotonic() < deadline:
-            for message in self._poll(POLL_SECONDS):
-                self._waiting.setdefault(cast("int", message.partition()), []).append(message)
+            for other, several in runs(self._poll(POLL_SECONDS)):
+                self._waiting.setdefault(other, []).extend(several)
             if generation != self._generation:
                 raise _Revoked
             if self._stopping():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import Final, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -20,6 +21,7 @@ from sealstream.schemas.errors import ConfigError, Unreachable
 from sealstream.sinks.verifier.clients import reader
 from sealstream.sinks.verifier.records import SourceMessage, source_record
 from sealstream.sinks.verifier.rules import SourceRecord
+from sealstream.sinks.verifier.runs import runs
 
 OFFSET_MAX: Final = 2**62
 """No log gets there; a claimed offset beyond it is not even asked for."""
@@ -120,21 +122,10 @@ class SourceReader:
         """
         first = self._consumer.poll(timeout_seconds)
         messages = [] if first is None else [first, *self._consumer.consume(FETCH_RECORDS, 0)]
-        arrived: dict[int, list[Message]] = {}
-        for message in messages:
-            error, number = message.error(), cast("int", message.partition())
-            if error is None:
-                arrived.setdefault(number, []).append(message)
-                continue
-            partition = self._partitions.get(number)
-            if error.code() == KafkaError._PARTITION_EOF:
-                if partition is not None:
-                    partition.end = cast("int", message.offset())
-            elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-                raise LogCut(self.topic, number)
-            else:
-                is_passing(error)
-        for number, several in arrived.items():
+        records = [message for message in messages if message.error() is None]
+        if len(records) < len(messages):
+            self._heed(messages)
+        for number, several in runs(records):
             if number in self._partitions:
                 self._partitions[number].take_in(several)
         full = [p for p in self._partitions.values() if p.is_full and not p.paused]
@@ -188,6 +179,24 @@ class SourceReader:
             self._lookup.unassign()
         raise Unreachable(f"{self.topic} partition {number} cannot be read at offset {offset}")
 
+    def _heed(self, messages: Sequence[Message]) -> None:
+        """Take note of what is no record, but an end or an error.
+
+        Raises:
+            LogCut: A partition does not have the offset that is to be read next.
+        """
+        for message in messages:
+            error, number = message.error(), cast("int", message.partition())
+            if error is None:
+                continue
+            if error.code() == KafkaError._PARTITION_EOF:
+                if number in self._partitions:
+                    self._partitions[number].end = cast("int", message.offset())
+            elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                raise LogCut(self.topic, number)
+            else:
+                is_passing(error)
+
     def _pause(self, partitions: list[SourcePartition]) -> None:
         if partitions:
             self._consumer.pause([TopicPartition(self.topic, p.number) for p in partitions])
@@ -233,26 +242,32 @@ class SourcePartition:
         """Return the next record if it is at hand, and move behind it."""
         if not self._messages:
             return None
-        message = self._messages.popleft()
-        record = source_record(message)
-        self.taken(message, len(record.value or b""))
+        record = source_record(self._messages[0])
+        self.take(1, len(record.value or b""))
         return record
 
     def messages(self) -> deque[SourceMessage]:
-        """Return the messages that are at hand already; who takes some from the left says so with :meth:`taken`."""
+        """Return the messages that are at hand already, to be looked at; :meth:`take` takes them."""
         return self._messages
 
-    def taken(self, last: SourceMessage, size_bytes: int) -> None:
-        """Move behind messages that were taken.
+    def take(self, count: int, size_bytes: int) -> int:
+        """Move behind messages that are at hand.
 
         Arguments:
-            last: The last of them.
+            count: How many; at least one.
             size_bytes: The size of their values.
+
+        Returns:
+            The offset behind the last of them.
         """
-        self._next = cast("int", last.offset()) + 1
+        popleft = self._messages.popleft
+        for _ in repeat(None, count - 1):
+            popleft()
+        self._next = cast("int", popleft().offset()) + 1
         self._size_bytes -= size_bytes
         if self.paused and not self._messages:
             self._reader.resume(self)
+        return self._next
 
     def wait(self, until: int) -> SourceRecord | None:
         """Return the next record and move behind it; ``None`` if there is certainly none up to an offset.

@@ -19,6 +19,7 @@ Seen: TypeAlias = bytes
 window of a worker holds millions of them, and Python's garbage collector does not look into bytes."""
 
 _SEEN: Final = struct.Struct(">Qqq")
+_WHOLE: Final = struct.Struct(">Qqq32s")
 _DIGEST: Final = _SEEN.size
 
 
@@ -105,7 +106,7 @@ class Window:
         newer, name = self._newer, b"%b %b" % (tenant, event_id)
         if offset >= self._start + self._offsets or name in newer or name in self._older:
             return False
-        newer[name] = _SEEN.pack(offset, received, seq) + digest
+        newer[name] = _WHOLE.pack(offset, received, seq, digest)
         return True
 
     def forget(self, tenant: bytes, first_seq: int) -> None:
