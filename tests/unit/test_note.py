@@ -237,6 +237,7 @@ class TestLimits:
             (NEUMANN_NOTE + b"x\n", "line 2 does not begin"),
             (NEUMANN_NOTE + "— a\n".encode(), "too few"),
             (NEUMANN_NOTE + "— a AAAA\n".encode(), "3 bytes"),
+            (NEUMANN_NOTE + "— a AAAAAA==\n".encode(), "4 bytes"),
             (NEUMANN_NOTE + "— a AAAAAAA\n".encode(), "base64"),
             (NEUMANN_NOTE + "— a+b AAAAAAA=\n".encode(), "name"),
             (b"a\x00" + NEUMANN_NOTE, "0x00 at byte 1"),
