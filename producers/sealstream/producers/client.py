@@ -140,7 +140,9 @@ class AuditLog(_Front[Receipt]):
         timeout_seconds: How long ``block`` waits.
         queue_events_max: How many events may be outstanding.
         queue_bytes_max: How many bytes of events may be outstanding; at least 2 MiB.
-        linger_seconds: How long an event may wait for others to share a request with.
+        linger_seconds: How long an event may wait for others to share a request with; there is one for each partition.
+            A process that logs thousands of events a second takes a third less CPU time with 0.05, and so do the
+            brokers; ``log()`` itself waits for neither.
         compression: ``lz4``, ``zstd`` or ``none``.
         delivery_timeout_seconds: After this an event that Kafka has not acknowledged fails.
         close_timeout_seconds: How long leaving the ``with`` block, or the end of the process, waits for what is
