@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -21,12 +22,22 @@ from sealstream.schemas.codec import SINGLE_OBJECT_MAGIC
 from sealstream.schemas.entry import Genesis, Kind, entry_hash, pack, pack_trusted, parse, payload_digest
 from sealstream.schemas.errors import EntryInvalid
 from sealstream.schemas.event import EventKind
+from sealstream.sinks.verifier.ledger import Ledger
 from sealstream.sinks.verifier.ordinary import ID_BYTES_MAX
-from sealstream.sinks.verifier.pieces import PARTS_MAX, SEQ_MAX, WINDOWS_A_PIECE, Part, cut, plan
+from sealstream.sinks.verifier.pieces import (
+    PARTS_MAX,
+    SEQ_MAX,
+    WINDOWS_A_PIECE,
+    Part,
+    PartResult,
+    Piece,
+    cut,
+    plan,
+)
 from sealstream.sinks.verifier.stored_chain import End, StoredChain, StoredRow
 from sealstream.sinks.verifier.stored_copy import read_row
 from sealstream.sinks.verifier.stored_ordinary import OrdinaryRows
-from support.model import LostRange, Model, SourceRecord, next_epoch
+from support.model import ExpectedRecord, LostRange, Model, SourceRecord, next_epoch
 from support.publish import event_value
 from support.stored import MemoryStore, Payload, copy_row, stored_row, verify_in_pieces, verify_plainly
 
@@ -370,6 +381,62 @@ def test_only_what_is_ordinary_passes(changes: dict[str, Any], passes: bool) -> 
     assert chain.end == plain.end
 
 
+@given(_logs(), st.lists(st.tuples(st.integers(0, 100), st.integers(0, 200)), max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_the_window_before_a_piece_is_what_the_rules_make_of_it(
+    log: list[SourceRecord | LostRange], flips: list[tuple[int, int]]
+) -> None:
+    """What a piece's first rows can repeat is read quickly, and is the same, whatever stands there."""
+    entries = [record.entry for record in Model(GENESIS, TOPIC_ID, 1).expect(log)]
+    for place, at in flips if entries else []:
+        entries[place % len(entries)] = _flip(entries[place % len(entries)], at)
+    entries += [_entry_of(_row(**changes)) for changes in ({"ref": 1}, {"received": 2**63}, {"id": "no spaces"}, {})]
+    entries += [record.entry for record in _epoch_of_one_tenant()]
+    genesis = replace(GENESIS, window_offsets=40)
+    quick, plain = StoredChain(TENANT, first=1, genesis=genesis), StoredChain(TENANT, first=1, genesis=genesis)
+
+    OrdinaryRows(quick).remember(struct.pack(">hi", 1, len(entry)) + entry for entry in entries)
+
+    for entry in entries:
+        with suppress(EntryInvalid):
+            plain.remember(parse(entry))
+    assert quick.window is not None
+    assert plain.window is not None
+    assert quick.window.remembered() == plain.window.remembered()
+
+
+@cache
+def _epoch_of_one_tenant() -> list[ExpectedRecord]:
+    before = Model(GENESIS, TOPIC_ID, 1)
+    before.expect(_events(1, range(5)))
+    return next_epoch([before], GENESIS, bytes(range(16, 32)))[1].expect(_events(1, range(20)))
+
+
+def _entry_of(row: bytes) -> bytes:
+    return read_row(row).entry
+
+
+def test_a_chain_in_a_partition_that_is_not_its_own_is_foreign() -> None:
+    """What the genesis pins holds from the next row on, also where that looks like any other."""
+    foreign, prev, rows = 0, bytes(32), list[StoredRow]()
+    assert partition_of(TENANT.encode(), GENESIS.partitions) != foreign
+    for seq, value in enumerate((GENESIS.payload(), *(event_value(TENANT, f"e-{n}") for n in range(1, 20)))):
+        event_id = f"e-{seq}".encode() if seq else b""
+        entry = pack_trusted(
+            min(seq, 1), 0, TENANT.encode(), seq, prev, 5, TOPIC_ID, foreign, seq, 0, event_id, len(value),
+            payload_digest(value),
+        )  # fmt: skip
+        prev = entry_hash(entry)
+        rows.append(stored_row(entry, value))
+    store = MemoryStore.of(rows)
+
+    found = verify_in_pieces(store, piece_entries=1_000)
+
+    assert found == verify_plainly(store)
+    assert {violation.type.value for violation in found.violations} == {"foreign"}
+    assert found.violations[0].seq == 1
+
+
 def test_an_epoch_is_cut_through() -> None:
     """Pieces that begin behind an epoch know what it pins, and where its chain belongs."""
     before = Model(GENESIS, TOPIC_ID, 1)
@@ -406,6 +473,28 @@ def test_a_seam_that_does_not_fit_is_found() -> None:
 
         assert found == verify_plainly(store)
         assert [(v.type.value, v.seq) for v in found.violations] == [("edited", seam - 1)]
+
+
+class TestLedger:
+    """How results are put together."""
+
+    def test_parts_that_do_not_fit_each_other_are_not_believed(self) -> None:
+        """If a part began with another entry than the one before it ended with, the whole chain is checked again."""
+        whole = _whole("a", 19)
+        parts = list(cut(whole, piece_entries=10, window_offsets=1))
+        ledger = Ledger(
+            [(part,) for part in parts], whole_of=lambda _: whole, on_end=lambda *_: None, on_entries=lambda _: None
+        )
+        assert [ledger.next(), ledger.next(), ledger.next()] == [Piece(1, (parts[0],)), Piece(2, (parts[1],)), None]
+        pinned = (GENESIS, GENESIS)
+        ledger.done([PartResult(parts[0], entries=10, end=End(9, b"a" * 32), pinned=pinned, is_there=True)])
+        ledger.done([PartResult(parts[1], entries=10, begun=End(9, b"b" * 32), pinned=pinned, is_there=True)])
+
+        assert ledger.next() == Piece(3, (replace(whole, is_again=True),))
+        assert ledger.found.chains == 0
+        ledger.done([PartResult(replace(whole, is_again=True), entries=20, holds_through=19, is_there=True)])
+        assert (ledger.next(), ledger.found.chains, ledger.found.entries) == (None, 1, 20)
+        assert ledger.found.checked_through == {"a": 19}
 
 
 class TestPlan:
