@@ -226,10 +226,16 @@ class TestRotation:
             assert verify_checkpoint(cosigned({1: SIGNED, 2: SIGNED}, log=log), reader(rotations=[both]))
 
     def test_a_log_that_states_a_time(self) -> None:
-        """A log's signature by ML-DSA-44 that states a time outside its key's does not count."""
+        """A log's signature by ML-DSA-44 that states a time outside its key's, or in the future, does not count."""
         old, new = (signer(ORIGIN, KeyType.COSIGNATURE_ML_DSA_44, number=number) for number in (0, 1))
         judging = reader(policy(0, log=old), rotations=[rotation(old, new, self.CHANGED)])
-        for key, time_seconds, counts in ((new, SIGNED, True), (new, self.CHANGED - 1, False), (old, SIGNED, False)):
+        future = NOW_SECONDS + CLOCK_SKEW_SECONDS + 1
+        for key, time_seconds, counts in (
+            (new, SIGNED, True),
+            (new, self.CHANGED - 1, False),
+            (new, future, False),
+            (old, SIGNED, False),
+        ):
             note = sign_note(CHECKPOINT.pack(), [key], time_seconds=time_seconds)
             if counts:
                 assert verify_checkpoint(note, judging).log_key == key.verifier
