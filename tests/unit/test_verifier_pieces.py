@@ -482,8 +482,9 @@ class TestLedger:
         """If a part began with another entry than the one before it ended with, the whole chain is checked again."""
         whole = _whole("a", 19)
         parts = list(cut(whole, piece_entries=10, window_offsets=1))
+        ends: dict[str, End] = {}
         ledger = Ledger(
-            [(part,) for part in parts], whole_of=lambda _: whole, on_end=lambda *_: None, on_entries=lambda _: None
+            [(part,) for part in parts], whole_of=lambda _: whole, on_end=ends.__setitem__, on_entries=lambda _: None
         )
         assert [ledger.next(), ledger.next(), ledger.next()] == [Piece(1, (parts[0],)), Piece(2, (parts[1],)), None]
         pinned = (GENESIS, GENESIS)
