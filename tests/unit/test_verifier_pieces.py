@@ -390,7 +390,14 @@ def test_the_window_before_a_piece_is_what_the_rules_make_of_it(
     entries = [record.entry for record in Model(GENESIS, TOPIC_ID, 1).expect(log)]
     for place, at in flips if entries else []:
         entries[place % len(entries)] = _flip(entries[place % len(entries)], at)
-    entries += [_entry_of(_row(**changes)) for changes in ({"ref": 1}, {"received": 2**63}, {"id": "no spaces"}, {})]
+    odd: list[dict[str, Any]] = [
+        {"ref": 1, "id": "ref"},
+        {"received": 2**63, "id": "beyond"},
+        {"id": "no spaces"},
+        {"kind": 4, "reason": 6, "id": "quarantined"},
+        {"id": "good"},
+    ]
+    entries += [_entry_of(_row(**changes)) for changes in odd]
     entries += [record.entry for record in _epoch_of_one_tenant()]
     genesis = replace(GENESIS, window_offsets=40)
     quick, plain = StoredChain(TENANT, first=1, genesis=genesis), StoredChain(TENANT, first=1, genesis=genesis)
@@ -475,27 +482,42 @@ def test_a_seam_that_does_not_fit_is_found() -> None:
         assert [(v.type.value, v.seq) for v in found.violations] == [("edited", seam - 1)]
 
 
+def test_a_sound_chain_is_checked_once() -> None:
+    """No part of a chain that holds is checked again, although its first events repeat some of the part before."""
+    records = _events(1, range(24 * LEAST_PIECE))
+    store = MemoryStore.of(stored_row(r.entry, r.value) for r in Model(GENESIS, TOPIC_ID, 1).expect(records))
+
+    found = verify_in_pieces(store, piece_entries=1)
+
+    assert (found.violations, found.entries) == ([], 24 * LEAST_PIECE + 1)
+    assert found.pieces == 25
+
+
 class TestLedger:
     """How results are put together."""
 
     def test_parts_that_do_not_fit_each_other_are_not_believed(self) -> None:
         """If a part began with another entry than the one before it ended with, the whole chain is checked again."""
-        whole = _whole("a", 19)
+        whole = _whole("a", 29)
         parts = list(cut(whole, piece_entries=10, window_offsets=1))
         ends: dict[str, End] = {}
         ledger = Ledger(
             [(part,) for part in parts], whole_of=lambda _: whole, on_end=ends.__setitem__, on_entries=lambda _: None
         )
-        assert [ledger.next(), ledger.next(), ledger.next()] == [Piece(1, (parts[0],)), Piece(2, (parts[1],)), None]
+        assert [ledger.next(), ledger.next()] == [Piece(1, (parts[0],)), Piece(2, (parts[1],))]
         pinned = (GENESIS, GENESIS)
         ledger.done([PartResult(parts[0], entries=10, end=End(9, b"a" * 32), pinned=pinned, is_there=True)])
         ledger.done([PartResult(parts[1], entries=10, begun=End(9, b"b" * 32), pinned=pinned, is_there=True)])
 
         assert ledger.next() == Piece(3, (replace(whole, is_again=True),))
         assert ledger.found.chains == 0
-        ledger.done([PartResult(replace(whole, is_again=True), entries=20, holds_through=19, is_there=True)])
-        assert (ledger.next(), ledger.found.chains, ledger.found.entries) == (None, 1, 20)
-        assert ledger.found.checked_through == {"a": 19}
+        ledger.done([PartResult(replace(whole, is_again=True), entries=30, holds_through=29, is_there=True)])
+        assert (ledger.next(), ledger.found.chains, ledger.found.entries) == (
+            None,
+            1,
+            30,
+        )  # the third part is not needed
+        assert ledger.found.checked_through == {"a": 29}
 
 
 class TestPlan:

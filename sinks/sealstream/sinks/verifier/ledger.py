@@ -102,7 +102,6 @@ class Ledger:
         """Take the results of a piece."""
         for result in results:
             if result.part.number == 0 and result.part.is_last:
-                self._split.pop(result.part.tenant, None)
                 self._settle(result, 0)
             else:
                 self._done_part(result)
@@ -125,7 +124,6 @@ class Ledger:
             if split.held is not None and split.held.end is not None and following.holds:
                 self._on_end(tenant, split.held.end)  # what was chained to it holds
             if following.part.is_last:
-                del self._split[tenant]
                 self._settle(following, split.entries)
                 return
             split.entries += following.entries
@@ -143,6 +141,10 @@ class Ledger:
 
     def _settle(self, result: PartResult, entries: int) -> None:
         """Take in what a chain came to."""
+        if result.part.is_again:  # parts of it can still be under way, or were not given out yet
+            self._split[result.part.tenant] = _Split(is_broken=True)
+        else:
+            self._split.pop(result.part.tenant, None)
         if not result.is_there:
             return
         found, tenant = self.found, result.part.tenant
