@@ -228,15 +228,15 @@ def verify_in_pieces(store: MemoryStore, *, piece_entries: int, known: dict[str,
     pieces = plan(map(whole_of, tenants), piece_entries=piece_entries, window_of=window_of)
     ledger = Ledger(pieces, whole_of=whole_of, on_end=ends.__setitem__, on_entries=lambda _: None)
     reader = cast("StoreReader", store)
-    pieces = 0
+    given_out = 0
     while taken := list(islice(iter(ledger.next, None), _AT_ONCE)):
-        pieces += len(taken)
+        given_out += len(taken)
         for piece in reversed(taken):  # as if several worked on them, and the last was the fastest
             ledger.done(check_piece(reader, piece, lambda _: None))
     found = ledger.found
     violations = [replace(violation, detected_at=_NEVER) for violation in found.first_violations()]
     assert len(violations) == found.violations_total
-    return Verified(violations, found.checked_through, found.entries, found.chains, ends, pieces)
+    return Verified(violations, found.checked_through, found.entries, found.chains, ends, given_out)
 
 
 def verify_plainly(store: MemoryStore, *, known: dict[str, End] | None = None) -> Verified:
