@@ -124,8 +124,34 @@ def test_a_call_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch, stopp
     assert log.calls[-1] == "send_offsets"
 
 
+@pytest.mark.parametrize("slice_records", [1, 2, 5, 6])
+def test_slices_make_no_difference(monkeypatch: pytest.MonkeyPatch, slice_records: int) -> None:
+    """However many records are chained before they are produced, the transaction holds the same, in the same order."""
+    whole, sliced = MemoryLog(), MemoryLog()
+    whole.cycle(RULES).run(make_batch(states := {0: whole.restore(0, RULES)}, RECORDS), states)
+    monkeypatch.setattr("sealstream.processors.cycle.SLICE_RECORDS", slice_records)
+    sliced.cycle(RULES).run(make_batch(states := {0: sliced.restore(0, RULES)}, RECORDS), states)
+
+    for topic in (TOPICS.chained, TOPICS.heads):
+        assert sliced.records(topic, 0) == whole.records(topic, 0)
+    assert sliced.offsets == whole.offsets
+
+
+def test_what_does_not_follow_is_aborted_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a later slice turns out to overlap an earlier one, nothing of its transaction stays, and none is left open."""
+    monkeypatch.setattr("sealstream.processors.cycle.SLICE_RECORDS", 2)
+    log = MemoryLog()
+    states = {0: log.restore(0, RULES)}
+    with pytest.raises(PositionDiffers):
+        log.cycle(RULES).run(make_batch(states, [*RECORDS[:4], RECORDS[1]]), states)
+
+    assert "produce" in log.calls
+    assert log.calls[-1] == "abort"
+    assert (log.records(TOPICS.chained, 0), log.offsets) == ([], {})
+
+
 def test_what_does_not_follow_is_not_begun() -> None:
-    """If a record turns out to overlap an earlier one, nothing of its batch leaves the process."""
+    """If a record turns out to overlap an earlier one in its slice, nothing of its batch leaves the process."""
     log = MemoryLog()
     states = {0: log.restore(0, RULES)}
     with pytest.raises(PositionDiffers):

@@ -18,7 +18,7 @@ from sealstream.kafka.transactions import ProducerFatal, TransactionError, trans
 from sealstream.processors.batch import Batch
 from sealstream.processors.chaining import PartitionState, PositionDiffers
 from sealstream.processors.clients import Clients, Identity
-from sealstream.processors.cycle import Cycle, Transaction
+from sealstream.processors.cycle import Cycle, Draft, Transaction
 from sealstream.processors.failures import classify, is_fenced, is_replaced
 from sealstream.processors.instance import Instance
 from sealstream.processors.ordinary import chain_ordinary, fastest
@@ -173,20 +173,39 @@ class Engine:
             if self.settle():
                 self._reload("a batch got lost on its way to the agent")
             return
+        draft = self._cycle.draft(batch, self._states)
+        while self._go_on(draft):
+            self._status.step()
+
+    def _go_on(self, draft: Draft) -> bool:
+        """Chain a slice of a batch, and produce it unless a transaction still ends; return whether to go on."""
         try:
-            made = self._cycle.chain(batch, self._states)
+            more = draft.chain()
         except PositionDiffers as error:
+            self._status.on_end()
             if self.settle():
                 self._reload(error.message)
-            return
+            return False
+        except TransactionError as error:  # of the abort
+            self._status.on_end()
+            self._recover(error, draft.batch)
+            return False
+        if more and self._transaction is not None and self._transaction.ended_at is None:
+            return True
         if not self.settle():
-            return  # what this batch follows was not committed, so both are read again
-        self._status.on_begin()
+            return False  # what this batch follows was not committed, so both are read again
+        if not draft.is_begun:
+            self._status.on_begin()
         try:
-            self._transaction = self._cycle.begin(made)
+            if more:
+                draft.produce()
+            else:
+                self._transaction = draft.end()
         except TransactionError as error:
             self._status.on_end()
-            self._recover(error, batch)
+            self._recover(error, draft.batch)
+            return False
+        return more
 
     def settle(self) -> bool:
         """Wait until the transaction that goes on beside has ended, if there is one, and take in what became of it.
