@@ -24,6 +24,7 @@ _LABEL: Final = b"sealstream1\n"
 _PAYLOAD: Final = b"sealstream/payload1\n"
 _HEAD: Final = struct.Struct(">BQ32s")
 _BATCH_RECORDS: Final = 10_000
+SWITCH_SECONDS: Final = 0.0005
 _ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-"
 
 
@@ -83,7 +84,8 @@ def producer_settings(task: Task) -> dict[str, Any]:
         "transactional.id": f"{task.group}-0",
         "transaction.timeout.ms": 10_000,
         "compression.type": "lz4",
-        "linger.ms": 5,
+        "linger.ms": 100,
+        "batch.size": 2_000_000,
         "batch.num.messages": 10_000,
         "queue.buffering.max.messages": 1_000_000,
         "queue.buffering.max.kbytes": 262_144,
@@ -108,6 +110,7 @@ class _Window:
 def run(task: Task) -> None:
     """Chain until the process is ended."""
     tune()  # in one thread's memory, as the processor
+    sys.setswitchinterval(SWITCH_SECONDS)
     gc.disable()  # nothing here is a cycle
     consumer, producer = Consumer(consumer_settings(task)), Producer(producer_settings(task))
     producer.init_transactions(30)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterable
 from typing import Any, Final, NoReturn
 
@@ -34,6 +35,10 @@ from sealstream.worker.memory import tune
 from sealstream.worker.settings import Settings, load_settings
 
 ROLE: Final = "processor"
+SWITCH_SECONDS: Final = 0.0005
+"""How long the thread that chains may keep the one waiting that ends a transaction beside it, a few lines at a time. At the
+default of 5 ms a transaction waits longer for its turns than for brokers.
+"""
 _ENVIRONMENT_PREFIX: Final = "SEALSTREAM_FAUST_"
 """Keeps Faust's settings from the environment: it would take WEB_PORT and the like from whoever set them."""
 
@@ -169,6 +174,12 @@ def create_app(settings: Settings) -> ProcessorApp:
     return app
 
 
+def _tune() -> None:
+    """Tune this process for its work, before it starts."""
+    tune()
+    sys.setswitchinterval(SWITCH_SECONDS)
+
+
 def run(settings: Settings) -> int:
     """Run the processor until SIGTERM or SIGINT.
 
@@ -182,7 +193,7 @@ def run(settings: Settings) -> int:
         ConfigError: A setting is missing.
     """
     app = create_app(settings)
-    tune()
+    _tune()
     app.finalize()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -197,6 +208,6 @@ def __getattr__(name: str) -> ProcessorApp:
     if name != "app":
         raise AttributeError(name)
     made = create_app(load_settings())
-    tune()
+    _tune()
     globals()["app"] = made
     return made

@@ -69,14 +69,7 @@ def member_name(settings: Settings) -> str:
     return f"{group_name(settings)}-{settings.member()}"
 
 
-_WRITING: Final[dict[str, Any]] = {
-    "delivery.report.only.error": True,
-    # A commit sends what lingers. Until then it gathers, so that a transaction has about as many requests as partitions
-    # with records: measured, half a microsecond of librdkafka's CPU less for each record than with 5 ms and the
-    # default of 1 MB, which a partition's part of a batch exceeds.
-    "linger.ms": 100,
-    "batch.size": 2_000_000,
-}
+_WRITING: Final[dict[str, Any]] = {"delivery.report.only.error": True}
 _READING: Final[dict[str, Any]] = {
     "check.crcs": True,
     "enable.partition.eof": True,
