@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from sealstream.schemas.errors import ConfigError, KeyInvalid
-from sealstream.worker import key_file
 from sealstream.worker.key_file import read_key, write_key, write_new
 from support.notes import LOG, signer
 

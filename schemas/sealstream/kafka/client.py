@@ -129,10 +129,11 @@ def transactional_producer_config(
         "partitioner": PARTITIONER,
         "message.max.bytes": SEALED_BYTES_MAX,
         "compression.type": "lz4",
-        # A commit sends what lingers. Until then it gathers, so that a transaction has about as many requests as partitions
-        # with records. At 0 a burst leaves as many small requests; once five of them are on their way, librdkafka spins
-        # until the broker answers: measured, 1.7 to 2.9 microseconds of its CPU a record, not 1.3; with 5 ms and the
-        # default of 1 MB, which a partition's part of a full batch exceeds, half a microsecond more than so.
+        # A commit sends what lingers. Until then it gathers, so that a transaction has about as many requests as
+        # partitions with records. At 0 a burst leaves as many small requests; once five of them are on their way,
+        # librdkafka spins until the broker answers: measured, 1.7 to 2.9 microseconds of its CPU a record, not 1.3.
+        # With 5 ms and the default of 1 MB, which a partition's part of a full batch exceeds, it is half a microsecond
+        # more than so.
         "linger.ms": 100,
         "batch.size": 2_000_000,
         "batch.num.messages": 10_000,
