@@ -36,9 +36,9 @@ from sealstream.worker.settings import Settings, load_settings
 
 ROLE: Final = "processor"
 SWITCH_SECONDS: Final = 0.0005
-"""How long the thread that chains may keep the one waiting that ends a transaction beside it, and needs many short turns.
+"""How long the thread that chains may keep the one waiting that ends a transaction beside it.
 
-At the default of 5 ms a transaction waits longer for its turns than for brokers.
+That one needs many short turns: at the default of 5 ms it waits longer for them than for brokers.
 """
 _ENVIRONMENT_PREFIX: Final = "SEALSTREAM_FAUST_"
 """Keeps Faust's settings from the environment: it would take WEB_PORT and the like from whoever set them."""
