@@ -106,6 +106,7 @@ import os, signal, sys
 from sealstream.deploy.cli import main
 from sealstream.sinks.verifier import audit
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs in the background ignore it
 verify = audit.verify_store
 
 def interrupted(url, **options):
