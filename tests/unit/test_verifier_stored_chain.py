@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 
 from sealstream.kafka.partition import partition_of
 from sealstream.schemas.entry import (
-    CARRIED_KINDS,
     Genesis,
     Kind,
-    entry_hash,
     epoch_payload,
     pack,
     parse,
@@ -25,6 +23,7 @@ from sealstream.sinks.verifier.stored_chain import End, StoredChain, StoredRow
 from support.model import LostRange, Model, next_epoch
 from support.model import SourceRecord as ModelRecord
 from support.publish import event_value
+from support.stored import stored_row
 from support.verifying import GENESIS, PARTITION, START_MS, TOPIC_ID, model_chain, source_record, tenants_here
 
 (ACME,) = tenants_here(1)
@@ -42,26 +41,8 @@ def _source(count: int = 20) -> list[SourceRecord]:
     return records
 
 
-def _row(entry: bytes, value: bytes) -> StoredRow:
-    fields = parse(entry)
-    carried = fields.kind in CARRIED_KINDS
-    return StoredRow(
-        fields.partition,
-        fields.seq,
-        int(fields.kind),
-        fields.topic_id,
-        fields.offset,
-        fields.event_id or None,
-        fields.received,
-        entry_hash(entry),
-        entry,
-        value if carried else None,
-        int(carried),
-    )
-
-
 def _rows(count: int = 20) -> list[StoredRow]:
-    return [_row(r.entry, r.value) for r in model_chain(_source(count))]
+    return [stored_row(r.entry, r.value) for r in model_chain(_source(count))]
 
 
 def _check(rows: list[StoredRow], end: End | None = None) -> list[tuple[str, int | None]]:
@@ -77,7 +58,7 @@ def _end(rows: list[StoredRow]) -> End:
 def _rehashed(row: StoredRow, **fields: object) -> StoredRow:
     """Return a row that says something else in its entry, columns and hash alike: what a careful forger writes."""
     entry = pack(replace(parse(row.entry), **fields))  # type: ignore[arg-type]  # the fields are the test's
-    return _row(entry, row.payload or b"")
+    return stored_row(entry, row.payload or b"")
 
 
 def test_a_right_chain_has_nothing_wrong() -> None:
@@ -213,7 +194,7 @@ def test_a_repeat_must_be_what_the_rules_say() -> None:
     for row, entry in zip(rows, records, strict=True):
         changed = replace(entry, ref=entry.ref + 1) if entry.seq == duplicate else entry
         changed = replace(changed, prev=prev) if prev else changed
-        forged.append(_row(pack(changed), row.payload or b""))
+        forged.append(stored_row(pack(changed), row.payload or b""))
         prev = forged[-1].hash
 
     assert _check(forged, _end(forged)) == [("edited", duplicate)]
@@ -262,7 +243,7 @@ def _gap_rows() -> list[StoredRow]:
     bad = [ModelRecord(PARTITION, n, None, b"x", START_MS + n) for n in (0, 1, 2, 6, 7)]
     gap = LostRange(PARTITION, 3, 5, (START_MS + 6) * 1000)
     made = Model(GENESIS, TOPIC_ID, PARTITION).expect([*bad[:3], gap, *bad[3:]])
-    return [_row(r.entry, r.value) for r in made]
+    return [stored_row(r.entry, r.value) for r in made]
 
 
 def _check_partition(rows: list[StoredRow]) -> list[tuple[str, int | None]]:
@@ -293,7 +274,7 @@ def _epoch_rows() -> tuple[list[StoredRow], int]:
     models = next_epoch([before], replace(GENESIS, partitions=8, window_offsets=9), NEXT_TOPIC)
     place = partition_of(ACME, 8)
     new = models[place].expect(_model_records(place, ("e-0", "new", "e-0")))
-    return [_row(r.entry, r.value) for r in (*old, *new)], len(old)
+    return [stored_row(r.entry, r.value) for r in (*old, *new)], len(old)
 
 
 def _model_records(partition: int, names: tuple[str, ...]) -> list[ModelRecord]:

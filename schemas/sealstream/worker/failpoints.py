@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar, cast
 
+from sealstream.kafka.patience import call_beside
 from sealstream.schemas.errors import ConfigError
 from sealstream.worker.logs import logger
 
@@ -157,17 +158,13 @@ def _nothing() -> None:
 
 def _in_thread(call: Callable[[], T]) -> Future[T]:
     """Begin a call in a thread of its own; the thread ends with the call or the process."""
-    answer: Future[T] = Future()
     began = threading.Event()
 
-    def run() -> None:
+    def run() -> T:
         began.set()
-        try:
-            answer.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - whoever asks for the answer raises it
-            answer.set_exception(error)
+        return call()
 
-    threading.Thread(target=run, name="failpoint", daemon=True).start()
+    answer = call_beside(run, name="failpoint")
     began.wait()
     return answer
 
