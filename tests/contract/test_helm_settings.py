@@ -12,7 +12,30 @@ pytest_plugins = ("support.helm_fixtures",)
 SECRETS = "/run/secrets/sealstream"
 DATABASE_URL = "postgresql://writer:secret@store.example.org/audit"
 # Settings that a release leaves to their defaults, each for a reason.
+_NOTARY = "the chart has no notary and no witness yet"
 LEFT_OUT = {
+    **dict.fromkeys(
+        (
+            "lock_days",
+            "lock_storage",
+            "log_key",
+            "log_storage",
+            "map_secret",
+            "notary_database",
+            "policy",
+            "rotations",
+            "round_age_seconds_max",
+            "round_seconds",
+            "timestamp_roots",
+            "timestamp_seconds",
+            "timestamp_url",
+            "witness_host",
+            "witness_key",
+            "witness_path",
+            "witness_port",
+        ),
+        _NOTARY,
+    ),
     "worker_id": "the host name of a StatefulSet's pod is what identifies it",
     "native": "the image has no native module",
 }

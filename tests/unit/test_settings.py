@@ -145,8 +145,16 @@ class TestFiles:
     def test_too_large(self, tmp_path: Path) -> None:
         """A file that is no secret's size is refused, not read whole."""
         path = tmp_path / "password"
-        path.write_bytes(b"x" * 70_000)
-        assert "65536 bytes" in str(refused(given(kafka_password_file=str(path))))
+        path.write_bytes(b"x" * 1_000_001)
+        assert "1000000 bytes" in str(refused(given(kafka_password_file=str(path))))
+
+
+    def test_private_key_that_others_may_read(self, tmp_path: Path) -> None:
+        """A private key is not taken from a file that others have access to, however it is named."""
+        path = tmp_path / "log.key"
+        path.write_text("whatever", encoding="utf-8")
+        path.chmod(0o644)
+        assert "others have access" in str(refused(given(log_key_file=str(path))))
 
 
 class TestRefused:

@@ -30,7 +30,7 @@ def read_key(path: Path) -> SignerKey:
     try:
         # Not blocking: a FIFO in the file's place must not keep a worker waiting for ever.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            _check_access(path, os.fstat(file.fileno()))
+            check_access(path, os.fstat(file.fileno()))
             data = file.read(KEY_BYTES_MAX + 1)
     except OSError as error:
         raise ConfigError(f"private key {path} cannot be read: {error.strerror}") from error
@@ -78,7 +78,16 @@ def write_new(path: Path, data: bytes, *, mode: int = _PUBLIC_MODE) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _check_access(path: Path, status: os.stat_result) -> None:
+def check_access(path: Path, status: os.stat_result) -> None:
+    """Refuse a private key's file that others than its owner have access to.
+
+    Arguments:
+        path: The file.
+        status: What the system says of it.
+
+    Raises:
+        ConfigError: It is no file, belongs to somebody else, or others have access to it.
+    """
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"private key {path} is no file")
     if status.st_uid not in (0, os.geteuid()):

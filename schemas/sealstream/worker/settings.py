@@ -22,13 +22,18 @@ from sealstream.kafka.topics import TopicNames, TopicSpec, topic_table
 from sealstream.schemas.entry import Genesis
 from sealstream.schemas.errors import ConfigError
 from sealstream.worker.failpoints import VARIABLE as FAILPOINTS_VARIABLE
+from sealstream.worker.key_file import check_access
 
 PREFIX: Final = "SEALSTREAM_"
 _FILE_SUFFIX: Final = "_FILE"
-_SECRET_FILE_BYTES_MAX: Final = 65_536
+_FILE_BYTES_MAX: Final = 1_000_000
+_OWN_FILES: Final = frozenset({"log_key", "map_secret", "witness_key"})
+"""Settings whose file is not read if others may read it too: who has one of them can sign, or look behind the map."""
 _MIB: Final = 1024 * 1024
 REDACTED: Final = "**********"
 _SECRET_PARAMETERS: Final = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key"})
+
+_URLS: Final = frozenset({"lock_storage", "registry", "timestamp_url"})
 
 
 class Settings(BaseSettings):
@@ -74,6 +79,35 @@ class Settings(BaseSettings):
         pattern=r"^(none|[0-9a-f]{64})$",
         description="The operators' policy (digest); pinned by genesis",
     )
+
+    log_storage: str = Field(
+        default="",
+        description="Where tiles, rounds and checkpoints are published: a directory, or an s3://, gs:// or az:// URL",
+    )
+    notary_database: SecretStr = Field(
+        default=SecretStr(""),
+        description="PostgreSQL URL of the notary's heads; never restored together with the store",
+    )
+    log_key: SecretStr = Field(default=SecretStr(""), description="The private key that signs the instance's logs")
+    map_secret: SecretStr = Field(
+        default=SecretStr(""), description="What the nonces of the tenant map are made from: 64 hex digits"
+    )
+    policy: str = Field(default="", description="Whose signatures count, and how many: C2SP tlog-policy")
+    rotations: str = Field(default="", description="Records of rotated keys, as sealstream keys rotate writes them")
+    round_seconds: float = Field(default=60.0, ge=0.1, le=3600, description="Time between two rounds of the root log")
+    round_age_seconds_max: float = Field(
+        default=120.0, ge=1, le=86_400, description="From append to a witnessed checkpoint; beyond it, the alarm"
+    )
+    timestamp_url: str = Field(default="", description="URL of an RFC 3161 timestamp authority; empty for none")
+    timestamp_seconds: float = Field(default=3600.0, ge=1, le=604_800, description="Time between two timestamps")
+    timestamp_roots: str = Field(default="", description="Certificates (PEM) that a timestamp must lead to")
+    lock_storage: str = Field(default="", description="URL of a bucket with object lock; empty for none")
+    lock_days: int = Field(default=2557, ge=1, le=36_500, description="How long they are locked")
+
+    witness_key: SecretStr = Field(default=SecretStr(""), description="The private key that a witness cosigns with")
+    witness_path: Path | None = Field(default=None, description="SQLite file of what a witness has seen")
+    witness_host: str = Field(default="127.0.0.1", description="Address at which a witness takes checkpoints")
+    witness_port: int = Field(default=0, ge=0, le=65_535, description="Its port; 0 takes a free one")
 
     worker_id: str = Field(
         default_factory=socket.gethostname,
@@ -174,10 +208,10 @@ class Settings(BaseSettings):
         shown: dict[str, Any] = {}
         for name in type(self).model_fields:
             value: object = getattr(self, name)
-            if name == "database":
-                shown[name] = redact_url(self.database.get_secret_value())
-            elif name == "registry":
-                shown[name] = redact_url(self.registry)
+            if name in ("database", "notary_database") and isinstance(value, SecretStr):
+                shown[name] = redact_url(value.get_secret_value())
+            elif name in _URLS or (name == "log_storage" and "://" in self.log_storage):  # that may be a directory
+                shown[name] = redact_url(str(value))
             elif isinstance(value, SecretStr):
                 shown[name] = REDACTED if value.get_secret_value() else ""
             else:
@@ -243,7 +277,7 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: obj
         if path and value:
             raise ConfigError(f"{variable} is given twice", hint="give the value or the file, not both")
         if path:
-            values[name] = _read_file(f"{variable}{_FILE_SUFFIX}", path)
+            values[name] = _read_file(f"{variable}{_FILE_SUFFIX}", path, own=name in _OWN_FILES)
         elif value and environment is not None:
             values[name] = value
     values.update({name: value for name, value in overrides.items() if value is not None})
@@ -291,13 +325,15 @@ def _refuse_unknown(variables: Mapping[str, str]) -> None:
             raise ConfigError(f"the setting {name} does not exist", hint=hint)
 
 
-def _read_file(name: str, path: str) -> str:
+def _read_file(name: str, path: str, *, own: bool) -> str:
     try:
         with Path(path).open("rb") as file:
-            content = file.read(_SECRET_FILE_BYTES_MAX + 1)
+            if own:
+                check_access(Path(path), os.fstat(file.fileno()))
+            content = file.read(_FILE_BYTES_MAX + 1)
         text = content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name}: {path} cannot be read: {error}") from None
-    if len(content) > _SECRET_FILE_BYTES_MAX:
-        raise ConfigError(f"{name}: {path} has more than {_SECRET_FILE_BYTES_MAX} bytes")
+    if len(content) > _FILE_BYTES_MAX:
+        raise ConfigError(f"{name}: {path} has more than {_FILE_BYTES_MAX} bytes")
     return text.strip()
