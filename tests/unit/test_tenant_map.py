@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from sealstream.schemas import memory_tree
 from sealstream.schemas.errors import LeafInvalid, NameInvalid, TreeDiffers, TreeInvalid
 from sealstream.schemas.merkle import EMPTY_ROOT, SIZE_MAX, node_hash, node_hashes
 from sealstream.schemas.proofs import verify_inclusion
-from sealstream.schemas.tenant_map import MAP_LEAF_BYTES, MapLeaf, TenantMap, map_key
+from sealstream.schemas.tenant_map import MAP_LEAF_BYTES, MapLeaf, TenantMap, derive_nonce, map_key
 from support import rfc_trees
 
 ROOTS = rfc_trees.leaves(64)
@@ -170,3 +171,12 @@ class TestMap:
         hashed = 0
         made.update([leaf_of(10_000)])
         assert 0 < hashed <= 10_020
+
+
+def test_nonce_of_a_secret_is_the_same_for_ever() -> None:
+    """Who has the instance's secret finds every chain in the map, years later and with other software."""
+    secret = bytes(range(32))
+    assert derive_nonce(secret, "acme").hex() == hmac.new(secret, b"sealstream/nonce1\nacme", "sha256").hexdigest()
+    assert derive_nonce(secret, "acme") != derive_nonce(secret, "acme2")
+    with pytest.raises(LeafInvalid, match="31 bytes"):
+        derive_nonce(secret[1:], "acme")

@@ -8,6 +8,7 @@ The layout of a leaf is fixed and big-endian; ``SPEC.md`` gives it with test vec
 from __future__ import annotations
 
 import hashlib
+import hmac
 import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -21,9 +22,28 @@ from sealstream.schemas.tenant_name import is_chain
 
 MAP_LABEL: Final = b"sealstream/map1\n"
 NONCE_BYTES: Final = 32
+MAP_SECRET_BYTES: Final = 32
+_NONCE_LABEL: Final = b"sealstream/nonce1\n"
 
 _LEAF: Final = struct.Struct(">16s32sQ32s")  # label, key, size, root
 MAP_LEAF_BYTES: Final = _LEAF.size
+
+
+def derive_nonce(secret: bytes, chain: str) -> bytes:
+    """Return the nonce of a chain out of an instance's secret: ``HMAC-SHA256(secret, "sealstream/nonce1\\n" || name)``.
+
+    Whoever does not know the secret cannot tell it from random bytes, so nothing has to be remembered for each chain.
+
+    Arguments:
+        secret: 32 random bytes, which only those learn who make or recompute the whole map.
+        chain: The chain's name: a tenant, or ``!partition-<n>``.
+
+    Raises:
+        LeafInvalid: The secret has another size.
+    """
+    if len(secret) != MAP_SECRET_BYTES:
+        raise LeafInvalid(f"the map's secret has {len(secret)} bytes instead of {MAP_SECRET_BYTES}")
+    return hmac.digest(secret, _NONCE_LABEL + chain.encode("ascii"), "sha256")
 
 
 def map_key(nonce: bytes, chain: str) -> bytes:

@@ -56,7 +56,7 @@ class Tile:
 
     def path(self) -> str:
         """Return where it is served, below the log's prefix, such as ``tile/0/x001/x234/067``."""
-        return f"tile/{self.level}/{_number(self.index)}{_suffix(self.width)}"
+        return f"tile/{self.level}/{index_path(self.index)}{_suffix(self.width)}"
 
     def hashes(self, data: bytes) -> list[bytes]:
         """Return its hashes out of the bytes that were read for it.
@@ -96,7 +96,7 @@ class Bundle:
 
     def path(self) -> str:
         """Return where it is served, below the log's prefix, such as ``tile/entries/x001/x234/067.p/12``."""
-        return f"tile/entries/{_number(self.index)}{_suffix(self.width)}"
+        return f"tile/entries/{index_path(self.index)}{_suffix(self.width)}"
 
     def entries(self, data: bytes) -> list[bytes]:
         """Return its entries out of the bytes that were read for it; a full bundle is taken for a partial one.
@@ -216,8 +216,8 @@ def _places(old_count: int, new_count: int) -> Iterator[tuple[int, int]]:
             yield new_count // TILE_WIDTH, rest
 
 
-def _number(index: int) -> str:
-    """Return an index in groups of three digits, all but the last one behind an ``x``."""
+def index_path(index: int) -> str:
+    """Return a number as it stands in a path: groups of three digits, all but the last one behind an ``x``."""
     digits = str(index)
     digits = digits.zfill(-(-len(digits) // 3) * 3)
     groups = [digits[place : place + 3] for place in range(0, len(digits), 3)]
