@@ -30,7 +30,7 @@ MAP_LEAF_BYTES: Final = _LEAF.size
 
 
 def derive_nonce(secret: bytes, chain: str) -> bytes:
-    """Return the nonce of a chain out of an instance's secret: ``HMAC-SHA256(secret, "sealstream/nonce1\\n" || name)``.
+    """Return the nonce of a chain: the HMAC-SHA256 of a label and its name, under a secret of the instance.
 
     Whoever does not know the secret cannot tell it from random bytes, so nothing has to be remembered for each chain.
 
