@@ -18,6 +18,7 @@
     │   ├── LeafInvalid        a leaf of the tenant map or root log, or a coverage, does not parse or cannot be packed
     │   ├── ProofInvalid       a Merkle proof does not lead from what it is for to the root given
     │   ├── SchemaUnknown      the writer's schema of a value cannot be found, or is unsafe to use
+    │   ├── TimestampInvalid   a timestamp does not parse, or is not one over the data it is given for
     │   ├── TileInvalid        a tile, an entry bundle or its path is malformed, or does not belong to its tree
     │   └── TreeInvalid        a size, index, hash or stored state is that of no Merkle tree
     ├── Untrusted              what is signed parses, and is not to be believed
@@ -26,6 +27,8 @@
     │   ├── OriginDiffers      a checkpoint is of another log than the one that was asked for
     │   ├── KeyUntimely        a log's key was not, or is not proven to have been, in use when it signed
     │   ├── QuorumMissing      too few witnesses have cosigned
+    │   ├── CheckpointRefused  a checkpoint is not what its judge has computed himself
+    │   ├── TimestampUntrusted a timestamp leads to no authority that is trusted, or to one that was no longer valid
     │   └── HistoryForked      one key is said to be followed by two
     ├── DeliveryError          an event did not reach Kafka, as far as the sender knows
     │   └── QueueFull          the sender holds as many events as it may
@@ -40,11 +43,14 @@
     │   ├── EpochNotDrained    an epoch cannot end yet: something of it is still to be done
     │   ├── InstanceDiffers    partition count, topic UUID or window are not those of the genesis
     │   ├── TreeDiffers        a tree would shrink, or be another one than it was at the same size
+    │   ├── RolledBack         what was published is larger than the heads that it must have come from
     │   ├── WriterConflict     another writer advanced the same position
     │   └── SealInvalid        a record on audit.chained is not what its seal says
     ├── StoreError             the store cannot be used, or refuses
-    │   └── StoreDamaged       a stored row does not hold together (names tenant and seq)
-    ├── Unreachable            Kafka or PostgreSQL does not answer within the time given
+    │   ├── ObjectMissing      there is no such file or object in a storage
+    │   ├── StoreDamaged       a stored row does not hold together (names tenant and seq)
+    │   └── TilesDamaged       the published tiles of a log are missing, or are not those of its head (names the log)
+    ├── Unreachable            a server does not answer within the time given
     └── WorkerLost             a process that did a part of the work ended before its time
 
 Each carries a message (what, and where) and a ``hint`` (what to do about it).
@@ -140,6 +146,10 @@ class SchemaUnknown(FormatError):
     """The schema that a value was written with cannot be found, or is none to decode with; the value may be sound."""
 
 
+class TimestampInvalid(FormatError):
+    """A timestamp (RFC 3161) does not parse, was refused by its authority, or is not one over the data given."""
+
+
 class TileInvalid(FormatError):
     """A tile, an entry bundle or its path is malformed, or does not belong to its tree."""
 
@@ -170,6 +180,14 @@ class KeyUntimely(Untrusted):
 
 class QuorumMissing(Untrusted):
     """Too few witnesses have cosigned."""
+
+
+class TimestampUntrusted(Untrusted):
+    """A timestamp leads to no authority that is trusted, or to one that was not valid at the time that it states."""
+
+
+class CheckpointRefused(Untrusted):
+    """A log says of its tree what its judge, who computed it himself, does not find."""
 
 
 class HistoryForked(Untrusted):
@@ -242,6 +260,10 @@ class TreeDiffers(UnsafeState):
     """A tree would shrink, or be another one than it was at the same size."""
 
 
+class RolledBack(UnsafeState):
+    """What was published, or what a witness has seen, is larger than the heads that it must have come from."""
+
+
 class WriterConflict(UnsafeState):
     """Another writer advanced the position that this writer held."""
 
@@ -252,6 +274,10 @@ class SealInvalid(UnsafeState):
 
 class StoreError(SealstreamError):
     """The store cannot be used, or refuses what was asked."""
+
+
+class ObjectMissing(StoreError):
+    """There is no such file or object in a storage."""
 
 
 class StoreDamaged(StoreError):
@@ -270,8 +296,22 @@ class StoreDamaged(StoreError):
         self.seq = seq
 
 
+class TilesDamaged(StoreError):
+    """The published tiles of a log are missing, or are not those of its head: they are to be made from the store anew.
+
+    Arguments:
+        log: The chain's name; empty for the root log.
+        message: What is wrong.
+        hint: What to do about it.
+    """
+
+    def __init__(self, log: str, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{f'chain {log}' if log else 'root log'}: {message}", hint=hint)
+        self.log = log
+
+
 class Unreachable(SealstreamError):
-    """Kafka or PostgreSQL does not answer within the time given."""
+    """A server, such as Kafka or PostgreSQL, does not answer within the time given."""
 
 
 class WorkerLost(SealstreamError):
