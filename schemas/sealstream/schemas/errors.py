@@ -6,6 +6,7 @@
     ├── ConfigError            a setting is missing, unknown or out of range
     ├── EventInvalid           an application's event breaks the event model (names the field)
     ├── FormatError            bytes are not what their format says
+    │   ├── BundleInvalid      a bundle of a chain's entries does not parse
     │   ├── EntryInvalid       an entry does not parse, or its fields cannot be packed
     │   ├── FrameInvalid       a value has no Avro frame that we know, or its prefix is malformed
     │   ├── NameInvalid        a name in a file's or an object's name is none that we write
@@ -96,6 +97,10 @@ class EventInvalid(SealstreamError):
 
 class FormatError(SealstreamError):
     """Bytes are not what their format says."""
+
+
+class BundleInvalid(FormatError):
+    """A bundle of a chain's entries does not parse, or what is in it cannot be made one."""
 
 
 class EntryInvalid(FormatError):
@@ -308,6 +313,19 @@ class TilesDamaged(StoreError):
     def __init__(self, log: str, message: str, *, hint: str = "") -> None:
         super().__init__(f"{f'chain {log}' if log else 'root log'}: {message}", hint=hint)
         self.log = log
+
+
+class EvidenceDamaged(StoreDamaged):
+    """What store, storage and the notary's database hold of an entry does not lead to the root that was signed."""
+
+
+class NotYetProvable(SealstreamError):
+    """An entry is stored, and no kept round that a checkpoint with its quorum covers has it so far.
+
+    Arguments:
+        message: Which entry, since when it is there, and how long this normally takes.
+        hint: What to do about it.
+    """
 
 
 class Unreachable(SealstreamError):
