@@ -50,6 +50,7 @@
     ├── StoreError             the store cannot be used, or refuses
     │   ├── ObjectMissing      there is no such file or object in a storage
     │   ├── StoreDamaged       a stored row does not hold together (names tenant and seq)
+    │   │   └── EvidenceDamaged  what is kept of an entry does not lead to the root that was signed
     │   └── TilesDamaged       the published tiles of a log are missing, or are not those of its head (names the log)
     ├── Unreachable            a server does not answer within the time given
     └── WorkerLost             a process that did a part of the work ended before its time
