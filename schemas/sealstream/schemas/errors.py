@@ -18,11 +18,13 @@
     │   ├── RotationInvalid    the record of a key's rotation does not parse, or is not signed by both keys
     │   ├── LeafInvalid        a leaf of the tenant map or root log, or a coverage, does not parse or cannot be packed
     │   ├── ProofInvalid       a Merkle proof does not lead from what it is for to the root given
+    │   ├── ProofFileInvalid   a proof file does not parse, or cannot be made
     │   ├── SchemaUnknown      the writer's schema of a value cannot be found, or is unsafe to use
     │   ├── TimestampInvalid   a timestamp does not parse, or is not one over the data it is given for
     │   ├── TileInvalid        a tile, an entry bundle or its path is malformed, or does not belong to its tree
     │   └── TreeInvalid        a size, index, hash or stored state is that of no Merkle tree
     ├── Untrusted              what is signed parses, and is not to be believed
+    │   ├── EvidenceInvalid    the parts of a proof contradict one another
     │   ├── SignatureInvalid   a signature in the name of a known key does not verify
     │   ├── SignatureMissing   no known key has signed
     │   ├── OriginDiffers      a checkpoint is of another log than the one that was asked for
@@ -52,6 +54,7 @@
     │   ├── StoreDamaged       a stored row does not hold together (names tenant and seq)
     │   │   └── EvidenceDamaged  what is kept of an entry does not lead to the root that was signed
     │   └── TilesDamaged       the published tiles of a log are missing, or are not those of its head (names the log)
+    ├── NotYetProvable         no checkpoint with its quorum covers an entry so far
     ├── Unreachable            a server does not answer within the time given
     └── WorkerLost             a process that did a part of the work ended before its time
 
@@ -120,6 +123,10 @@ class ProofInvalid(FormatError):
     """A Merkle proof does not lead from what it is for to the root given, or is none for such a place and size."""
 
 
+class ProofFileInvalid(FormatError):
+    """A proof file does not parse, was damaged, or cannot be made of what was given."""
+
+
 class NameInvalid(FormatError):
     """A name in a file's or an object's name is none that we write."""
 
@@ -166,6 +173,10 @@ class TreeInvalid(FormatError):
 
 class Untrusted(SealstreamError):
     """What is signed parses, and is not to be believed as it stands."""
+
+
+class EvidenceInvalid(Untrusted):
+    """The parts of a proof contradict one another, so somebody has put it together who should not have."""
 
 
 class SignatureInvalid(Untrusted):
