@@ -99,7 +99,29 @@ def verify_inclusion(proof: Sequence[bytes], *, leaf: bytes, index: int, size: i
     Raises:
         ProofInvalid: It does not follow from the proof, or one of the arguments is malformed.
     """
-    _check_hashes("inclusion proof", (leaf, root), proof)
+    _check_hashes("inclusion proof", (root,), ())
+    if root_from_inclusion(proof, leaf=leaf, index=index, size=size) != root:
+        raise ProofInvalid(
+            f"inclusion proof for leaf {index} of {size} leads to another root",
+            hint="the leaf, its place, the proof or the root is not what was logged",
+        )
+
+
+def root_from_inclusion(proof: Sequence[bytes], *, leaf: bytes, index: int, size: int) -> bytes:
+    """Return the root that an inclusion proof leads to: of the only tree of its size that the proof can hold for.
+
+    It says nothing by itself. What commits to size and root has to be verified with it.
+
+    Arguments:
+        proof: The hashes, from the leaf's sibling upwards.
+        leaf: The leaf's hash.
+        index: The leaf's place, from 0.
+        size: The number of leaves of the tree.
+
+    Raises:
+        ProofInvalid: The proof has not as many hashes as the way to the root, or one of the arguments is malformed.
+    """
+    _check_hashes("inclusion proof", (leaf,), proof)
     if not 0 <= index < size <= SIZE_MAX:
         raise ProofInvalid(f"no inclusion in a tree of {size} leaves can be proven for leaf {index}")
     place, last, value = index, size - 1, leaf
@@ -115,11 +137,7 @@ def verify_inclusion(proof: Sequence[bytes], *, leaf: bytes, index: int, size: i
         place, last = place >> 1, last >> 1
     if last:
         raise ProofInvalid(f"inclusion proof for leaf {index} of {size} ends below the root: {len(proof)} hashes")
-    if value != root:
-        raise ProofInvalid(
-            f"inclusion proof for leaf {index} of {size} leads to another root",
-            hint="the leaf, its place, the proof or the root is not what was logged",
-        )
+    return value
 
 
 def verify_consistency(

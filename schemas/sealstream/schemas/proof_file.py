@@ -1,0 +1,369 @@
+"""The proof file: what shows one entry to stand in a chain, up to a root checkpoint that others have signed.
+
+It holds data only. Whom to believe, and what time it is, come from its reader (:mod:`sealstream.schemas.evidence`).
+What can be computed is not in it: roots of chain and map, the key in the map, the leaves. The layout is fixed and
+big-endian; ``SPEC.md`` section 22 gives it with test vectors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from sealstream.schemas.checkpoint import Checkpoint
+from sealstream.schemas.entry import CARRIED_KINDS, VALUE_BYTES_MAX, WINDOW_KINDS, ZERO_HASH, Entry
+from sealstream.schemas.entry import parse as parse_entry
+from sealstream.schemas.errors import CheckpointInvalid, EntryInvalid, LeafInvalid, NoteInvalid, ProofFileInvalid
+from sealstream.schemas.log_proof import HASHES_MAX
+from sealstream.schemas.merkle import HASH_BYTES, SIZE_MAX
+from sealstream.schemas.note import Note
+from sealstream.schemas.round import Round
+from sealstream.schemas.tenant_map import NONCE_BYTES
+
+PROOF_LABEL: Final = b"sealstream/proof1\n"
+PROOF_SUFFIX: Final = ".sealproof"
+PROOF_BYTES_MAX: Final = 4 * 2**20
+SCHEMA_BYTES_MAX: Final = 262_144
+PROOF_NOTE_BYTES_MAX: Final = 400_000
+"""A note with a hundred signatures of the largest kind has less."""
+
+TIMESTAMPS_MAX: Final = 8
+TIMESTAMP_BYTES_MAX: Final = 65_536
+CHECK_BYTES: Final = 8
+"""How many bytes of the SHA-256 of all before them stand at the end: they tell a damaged file from a forged one."""
+
+_U8: Final = struct.Struct(">B")
+_U16: Final = struct.Struct(">H")
+_U32: Final = struct.Struct(">I")
+_U64: Final = struct.Struct(">Q")
+_PLACE: Final = struct.Struct(">QQ")  # index, round
+_ROUND: Final = struct.Struct(">32sI32sQ")  # previous, length, coverage, chains
+_ENTRY_BYTES_MAX: Final = 1_024  # the longest has fewer; parsing it says so
+_CUT_HINT: Final = "the file is cut or damaged: get it again"
+
+
+@dataclass(frozen=True, slots=True)
+class RootedMap:
+    """The way from a chain's leaf in the tenant map of a round up to a signed checkpoint of the root log.
+
+    Arguments:
+        index: The chain's place in the map.
+        map_path: The inclusion proof of its leaf in the map.
+        round: The number of the round.
+        previous: As in :class:`~sealstream.schemas.round.Round`, and so the next three.
+        length: Size of the round's coverage in bytes.
+        coverage: Digest of the round's coverage.
+        chains: The number of chains in the map.
+        root_path: The inclusion proof of the round in the root log, as large as the checkpoint says.
+        note: The root checkpoint as it was signed and cosigned. Best that of the size ``round + 1``.
+        timestamps: RFC 3161 responses (DER) over the bytes of ``note``.
+    """
+
+    index: int
+    map_path: tuple[bytes, ...]
+    round: int
+    previous: bytes
+    length: int
+    coverage: bytes
+    chains: int
+    root_path: tuple[bytes, ...]
+    note: bytes
+    timestamps: tuple[bytes, ...] = ()
+
+    def leaf(self, map_root: bytes) -> Round:
+        """Return the leaf of the root log, given the map's root, which is computed and not carried."""
+        return Round(self.round, self.previous, self.length, self.coverage, self.chains, map_root)
+
+    def checkpoint(self) -> Checkpoint:
+        """Return what the note says; nothing of it is verified.
+
+        Raises:
+            NoteInvalid: The bytes are no note.
+            CheckpointInvalid: The note is none of a checkpoint.
+        """
+        return Checkpoint.parse(Note.parse(self.note).text)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierState:
+    """The same chain without the entry, under an earlier checkpoint of the same root log.
+
+    Arguments:
+        size: The number of its entries then: at most the entry's seq.
+        root: The root of its tree then.
+        rooted: The way up; the round is the last one under its checkpoint.
+        consistency: That the later checkpoint's tree grew out of the earlier one's.
+    """
+
+    size: int
+    root: bytes
+    rooted: RootedMap
+    consistency: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProofFile:
+    """One entry with everything that shows where it stands.
+
+    Arguments:
+        entry: The entry's bytes.
+        payload: The bytes that it commits to; ``None`` for kinds that carry none, or where they are elsewhere or were
+            erased. They can be given when it is verified.
+        schema: The writer's Avro schema of the payload, whole and as UTF-8 text, so that it can be read when nothing
+            else is left; ``None`` for none. Nothing vouches for it.
+        nonce: The chain's nonce in the tenant map, 32 bytes.
+        size: The number of entries of the chain in the round.
+        path: The inclusion proof of the entry in the chain of that size; its index is the entry's seq.
+        rooted: The way from the chain up to a root checkpoint.
+        earlier: What bounds the time from below; ``None`` for nothing.
+    """
+
+    entry: bytes
+    payload: bytes | None
+    schema: bytes | None
+    nonce: bytes
+    size: int
+    path: tuple[bytes, ...]
+    rooted: RootedMap
+    earlier: EarlierState | None = None
+
+    def pack(self) -> bytes:
+        """Return the file's bytes. They are of one form, but they may prove nothing: verify them before handing out.
+
+        Raises:
+            ProofFileInvalid: A field is out of range, or fields contradict each other.
+        """
+        _check(self)
+        parts = [
+            PROOF_LABEL,
+            _U16.pack(len(self.entry)) + self.entry,
+            _sized(self.payload or b""),
+            _sized(self.schema or b""),
+            self.nonce,
+            _U64.pack(self.size),
+            _hashes(self.path),
+            _rooted(self.rooted),
+            _U8.pack(self.earlier is not None),
+        ]
+        if self.earlier is not None:
+            parts += [
+                _U64.pack(self.earlier.size),
+                self.earlier.root,
+                _rooted(self.earlier.rooted),
+                _hashes(self.earlier.consistency),
+            ]
+        data = b"".join(parts)
+        return data + _checksum(data)
+
+    @classmethod
+    def parse(cls, data: bytes) -> ProofFile:
+        """Return the proof that a file's bytes are, the inverse of :meth:`pack`; nothing of it is verified.
+
+        Raises:
+            ProofFileInvalid: The bytes are no proof file in its one form, or were damaged.
+        """
+        if len(data) > PROOF_BYTES_MAX:
+            raise ProofFileInvalid(f"proof file has {len(data)} bytes; at most {PROOF_BYTES_MAX} are read")
+        if not data.startswith(PROOF_LABEL):
+            raise ProofFileInvalid(
+                "proof file does not begin with its label", hint="it is a file of another kind, or of a newer format"
+            )
+        body, check = data[:-CHECK_BYTES], data[-CHECK_BYTES:]
+        if _checksum(body) != check:
+            raise ProofFileInvalid("proof file does not have the checksum at its end", hint=_CUT_HINT)
+        reading = _Reading(body, len(PROOF_LABEL))
+        proof = cls(
+            entry=reading.sized(_U16, "entry", _ENTRY_BYTES_MAX),
+            payload=reading.sized(_U32, "payload", VALUE_BYTES_MAX) or None,
+            schema=reading.sized(_U32, "schema", SCHEMA_BYTES_MAX) or None,
+            nonce=reading.take(NONCE_BYTES),
+            size=reading.number(_U64),
+            path=reading.hashes(),
+            rooted=reading.rooted(),
+            earlier=reading.earlier(),
+        )
+        reading.end()
+        _check(proof)
+        return proof
+
+    def parsed_entry(self) -> Entry:
+        """Return the entry's fields.
+
+        Raises:
+            EntryInvalid: The bytes are no entry.
+        """
+        return parse_entry(self.entry)
+
+
+class _Reading:
+    """A place in bytes, which moves on with each field that is read.
+
+    Arguments:
+        data: The bytes.
+        place: Where to begin.
+    """
+
+    def __init__(self, data: bytes, place: int) -> None:
+        self._data = data
+        self._place = place
+
+    def take(self, size: int) -> bytes:
+        """Return the next so many bytes."""
+        begin, self._place = self._place, self._place + size
+        if self._place > len(self._data):
+            raise ProofFileInvalid(f"proof file ends within a field at byte {begin}", hint=_CUT_HINT)
+        return self._data[begin : self._place]
+
+    def number(self, form: struct.Struct) -> int:
+        """Return the next number."""
+        (number,) = form.unpack(self.take(form.size))
+        return int(number)
+
+    def sized(self, form: struct.Struct, what: str, bytes_max: int) -> bytes:
+        """Return bytes that stand behind their size."""
+        size = self.number(form)
+        if size > bytes_max:
+            raise ProofFileInvalid(f"proof file has a {what} of {size} bytes; at most {bytes_max} are read")
+        return self.take(size)
+
+    def hashes(self) -> tuple[bytes, ...]:
+        """Return hashes that stand behind their number."""
+        count = self.number(_U8)
+        if count > HASHES_MAX:
+            raise ProofFileInvalid(f"proof file has a path of {count} hashes; no tree is so high")
+        return tuple(self.take(HASH_BYTES) for _ in range(count))
+
+    def rooted(self) -> RootedMap:
+        """Return the way up to a root checkpoint."""
+        index, number = _PLACE.unpack(self.take(_PLACE.size))
+        map_path = self.hashes()
+        previous, length, coverage, chains = _ROUND.unpack(self.take(_ROUND.size))
+        root_path = self.hashes()
+        note = self.sized(_U32, "note", PROOF_NOTE_BYTES_MAX)
+        count = self.number(_U8)
+        if count > TIMESTAMPS_MAX:
+            raise ProofFileInvalid(f"proof file has {count} timestamps; at most {TIMESTAMPS_MAX} are read")
+        timestamps = tuple(self.sized(_U32, "timestamp", TIMESTAMP_BYTES_MAX) for _ in range(count))
+        return RootedMap(index, map_path, number, previous, length, coverage, chains, root_path, note, timestamps)
+
+    def earlier(self) -> EarlierState | None:
+        """Return the earlier state, if there is one."""
+        present = self.number(_U8)
+        if present > 1:
+            raise ProofFileInvalid(f"proof file has the byte {present:#04x} where 00 or 01 stands")
+        if not present:
+            return None
+        return EarlierState(self.number(_U64), self.take(HASH_BYTES), self.rooted(), self.hashes())
+
+    def end(self) -> None:
+        """Refuse what stands behind the last field."""
+        if self._place != len(self._data):
+            raise ProofFileInvalid(f"proof file has {len(self._data) - self._place} bytes behind its end")
+
+
+def _sized(data: bytes) -> bytes:
+    return _U32.pack(len(data)) + data
+
+
+def _hashes(path: tuple[bytes, ...]) -> bytes:
+    return _U8.pack(len(path)) + b"".join(path)
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:CHECK_BYTES]
+
+
+def _rooted(rooted: RootedMap) -> bytes:
+    return b"".join(
+        (
+            _PLACE.pack(rooted.index, rooted.round),
+            _hashes(rooted.map_path),
+            _ROUND.pack(rooted.previous, rooted.length, rooted.coverage, rooted.chains),
+            _hashes(rooted.root_path),
+            _sized(rooted.note),
+            _U8.pack(len(rooted.timestamps)),
+            *(_sized(token) for token in rooted.timestamps),
+        )
+    )
+
+
+def _check(proof: ProofFile) -> None:
+    """Refuse what would not be read back, or what no honest prover writes."""
+    try:
+        entry = parse_entry(proof.entry)
+    except EntryInvalid as error:
+        raise ProofFileInvalid(f"proof file has no entry: {error.message}", hint=error.hint) from error
+    _check_payload(proof, entry)
+    if len(proof.nonce) != NONCE_BYTES:
+        raise ProofFileInvalid(f"proof file has a nonce of {len(proof.nonce)} bytes instead of {NONCE_BYTES}")
+    if not entry.seq < proof.size <= SIZE_MAX:
+        raise ProofFileInvalid(f"proof file is of entry {entry.seq} in a chain of {proof.size}")
+    _check_path("chain", proof.path)
+    _check_rooted(proof.rooted)
+    if proof.earlier is not None:
+        _check_earlier(proof.earlier, entry)
+
+
+def _check_payload(proof: ProofFile, entry: Entry) -> None:
+    if proof.payload is not None:
+        if entry.kind not in CARRIED_KINDS:
+            raise ProofFileInvalid(f"proof file has a payload, and entries of kind {int(entry.kind)} carry none")
+        if not 0 < len(proof.payload) <= VALUE_BYTES_MAX:
+            raise ProofFileInvalid(f"proof file has a payload of {len(proof.payload)} bytes")
+    if proof.schema is not None:
+        if entry.kind not in WINDOW_KINDS:
+            raise ProofFileInvalid(f"proof file has a schema, and entries of kind {int(entry.kind)} have none")
+        if not 0 < len(proof.schema) <= SCHEMA_BYTES_MAX:
+            raise ProofFileInvalid(f"proof file has a schema of {len(proof.schema)} bytes")
+        try:
+            proof.schema.decode()
+        except UnicodeDecodeError as error:
+            raise ProofFileInvalid("proof file has a schema that is no UTF-8") from error
+
+
+def _check_earlier(earlier: EarlierState, entry: Entry) -> None:
+    if not 0 < earlier.size <= entry.seq:
+        raise ProofFileInvalid(f"proof file has an earlier chain of {earlier.size} entries, for entry {entry.seq}")
+    if len(earlier.root) != HASH_BYTES:
+        raise ProofFileInvalid(f"proof file has an earlier root of {len(earlier.root)} bytes")
+    _check_path("consistency proof", earlier.consistency)
+    _check_rooted(earlier.rooted)
+    size = earlier.rooted.checkpoint().size
+    if earlier.rooted.round != size - 1:
+        raise ProofFileInvalid(
+            f"proof file has an earlier round {earlier.rooted.round}, which is not the last of {size}",
+            hint="a later round under the same checkpoint may have the entry",
+        )
+
+
+def _check_rooted(rooted: RootedMap) -> None:
+    if not 0 <= rooted.index < rooted.chains:
+        raise ProofFileInvalid(f"proof file is of chain {rooted.index} in a map of {rooted.chains}")
+    _check_path("map", rooted.map_path)
+    _check_path("root log", rooted.root_path)
+    try:
+        rooted.leaf(ZERO_HASH).pack()  # the ranges; the map's root is computed when it is verified
+    except LeafInvalid as error:
+        raise ProofFileInvalid(f"proof file: {error.message}", hint=error.hint) from error
+    if len(rooted.note) > PROOF_NOTE_BYTES_MAX:
+        raise ProofFileInvalid(f"proof file has a note of {len(rooted.note)} bytes")
+    try:
+        size = rooted.checkpoint().size
+    except (NoteInvalid, CheckpointInvalid) as error:
+        raise ProofFileInvalid(f"proof file has no checkpoint: {error.message}", hint=error.hint) from error
+    if rooted.round >= size:
+        raise ProofFileInvalid(f"proof file is of round {rooted.round} in a root log of {size}")
+    if len(rooted.timestamps) > TIMESTAMPS_MAX:
+        raise ProofFileInvalid(f"proof file has {len(rooted.timestamps)} timestamps; at most {TIMESTAMPS_MAX} fit")
+    for token in rooted.timestamps:
+        if not 0 < len(token) <= TIMESTAMP_BYTES_MAX:
+            raise ProofFileInvalid(f"proof file has a timestamp of {len(token)} bytes")
+
+
+def _check_path(what: str, path: tuple[bytes, ...]) -> None:
+    if len(path) > HASHES_MAX or any(len(one) != HASH_BYTES for one in path):
+        raise ProofFileInvalid(
+            f"proof file has a {what} with more than {HASHES_MAX} hashes, or one of another size than {HASH_BYTES}"
+        )
