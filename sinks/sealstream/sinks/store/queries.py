@@ -44,6 +44,28 @@ PROOFS: Final = sql.SQL(
 ).format(_ENTRY)
 """An event's records. A join might be planned as a walk over all payloads of the tenant; a sub-select never is."""
 
+_RECORD: Final = sql.SQL(
+    "SELECT {}, (SELECT p.bytes FROM sealstream.payloads AS p"
+    " WHERE p.tenant = e.tenant AND p.seq = e.seq AND p.received = e.received LIMIT 1)"
+    " FROM sealstream.entries AS e WHERE e.tenant = %(tenant)s"
+).format(_ENTRY)
+
+RECORD: Final = _RECORD + sql.SQL(" AND e.seq = %(seq)s")
+"""One record of a chain, by its place; more than one row only if a place is taken twice."""
+
+RECORDS: Final = _RECORD + sql.SQL(" AND e.seq BETWEEN %(first_seq)s AND %(last_seq)s ORDER BY e.seq")
+"""The records of a part of a chain, in its order."""
+
+FIRST_SINCE: Final = sql.SQL(
+    "SELECT e.seq FROM sealstream.entries AS e"
+    " WHERE e.tenant = %(tenant)s AND e.seq > 0 AND e.received >= %(received)s ORDER BY e.seq LIMIT 1"
+)
+LAST_BEFORE: Final = sql.SQL(
+    "SELECT e.seq FROM sealstream.entries AS e"
+    " WHERE e.tenant = %(tenant)s AND e.received < %(received)s ORDER BY e.seq DESC LIMIT 1"
+)
+"""Between them lies every record of a span of time, though a broker's times may step back."""
+
 HEADS: Final = sql.SQL(
     "SELECT tenant, seq, hash FROM sealstream.tenant_heads WHERE tenant > %(after)s ORDER BY tenant LIMIT %(limit)s"
 )
@@ -78,6 +100,32 @@ def proofs(rows: Sequence[Sequence[Any]], limit: int) -> EventProofs:
             first.setdefault(digest, proof.seq)
         found.append(proof)
     return EventProofs(tuple(found), complete=len(rows) <= limit)
+
+
+def record(values: Sequence[Any]) -> EventProof:
+    """Return the record that a row of :data:`RECORD` or :data:`RECORDS` is.
+
+    Raises:
+        StoreDamaged: The row does not hold together.
+    """
+    return _proof(EntryRow(*values[:-1]), values[-1], {})[0]
+
+
+def one_record(rows: Sequence[Sequence[Any]], tenant: str, seq: int) -> EventProof:
+    """Return the record that the rows of :data:`RECORD` are.
+
+    Raises:
+        StoreDamaged: The row does not hold together, or there are two.
+        StoreError: There is none.
+    """
+    if not rows:
+        raise StoreError(
+            f"the store has no entry {seq} of tenant {tenant} that this login may see",
+            hint="it may not be stored yet",
+        )
+    if len(rows) > 1:
+        raise StoreDamaged(tenant, seq, "two entries are stored for this place", hint=_DAMAGED_HINT)
+    return record(rows[0])
 
 
 def _proof(row: EntryRow, payload: bytes | None, first: dict[bytes, int]) -> tuple[EventProof, bytes]:
@@ -250,6 +298,28 @@ def _read_cursor(cursor: str) -> tuple[datetime, int]:
         return _EPOCH + timedelta(microseconds=int(microseconds)), int(seq)
     except (ValueError, OverflowError, binascii.Error) as error:
         raise StoreError("the cursor is none that a search returned", hint="begin the search anew") from error
+
+
+def between(
+    tenant: str, since: datetime | None, until: datetime | None
+) -> tuple[tuple[sql.SQL, Parameters] | None, tuple[sql.SQL, Parameters] | None]:
+    """Return what to ask for the first entry of a time or later, and for the last one of before another time.
+
+    Raises:
+        StoreError: A time has no zone.
+    """
+    asked: list[tuple[sql.SQL, Parameters] | None] = []
+    for name, query, time in (("since", FIRST_SINCE, since), ("until", LAST_BEFORE, until)):
+        if time is not None and time.tzinfo is None:
+            raise StoreError(f"{name} has no time zone", hint="use datetime.now(UTC), or an offset")
+        received = None if time is None else (time - _EPOCH) // timedelta(microseconds=1)
+        asked.append(None if received is None else (query, {"tenant": tenant, "received": received}))
+    return asked[0], asked[1]
+
+
+def number(rows: Sequence[Sequence[Any]]) -> int | None:
+    """Return the one number of an answer of one row at most; ``None`` if there is no row."""
+    return int(rows[0][0]) if rows else None
 
 
 def names(rows: Iterable[Sequence[Any]]) -> tuple[str, ...]:

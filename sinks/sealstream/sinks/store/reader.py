@@ -26,7 +26,7 @@ from sealstream.sinks.store.chain_check import ChainCheck
 from sealstream.sinks.store.database import connect, conninfo, translate
 from sealstream.sinks.store.migrate import require_current
 from sealstream.sinks.store.queries import Search
-from sealstream.sinks.store.results import ChainVerification, EventProofs, SearchPage, TenantHead
+from sealstream.sinks.store.results import ChainVerification, EventProof, EventProofs, SearchPage, TenantHead
 
 CONNECTIONS_MAX: Final = 4
 WAITING_MAX: Final = 100
@@ -116,6 +116,56 @@ class AuditStore:
         queries.check_limit(limit)
         arguments = {"tenant": tenant, "event_id": event_id, "limit": limit + 1}
         return queries.proofs(self._rows(queries.PROOFS, arguments), limit)
+
+    def get_record(self, tenant: str, seq: int) -> EventProof:
+        """Return the record at a place of a chain, of whatever kind, found to hold together as it is stored.
+
+        Raises:
+            StoreDamaged: The stored row does not hold together.
+            StoreError: This login sees no such entry, or the store cannot be used.
+            Unreachable: PostgreSQL does not answer.
+        """
+        return queries.one_record(self._rows(queries.RECORD, {"tenant": tenant, "seq": seq}), tenant, seq)
+
+    def records(self, tenant: str, first_seq: int, last_seq: int) -> Generator[EventProof]:
+        """Yield the records of a part of a chain in its order, both ends included, in constant memory.
+
+        Whether one is missing or comes twice is for the caller to see.
+
+        Raises:
+            StoreDamaged: A stored row does not hold together; names tenant and seq.
+            StoreError: The store cannot be used.
+            Unreachable: PostgreSQL does not answer.
+        """
+        arguments = {"tenant": tenant, "first_seq": first_seq, "last_seq": last_seq}
+        with self._connection() as connection, connection.cursor("records", scrollable=False) as cursor:
+            cursor.execute(queries.RECORDS, arguments, binary=True)
+            while rows := cursor.fetchmany(CHAIN_ROWS):
+                yield from map(queries.record, rows)
+
+    def seqs_between(
+        self, tenant: str, since: datetime | None, until: datetime | None
+    ) -> tuple[int | None, int | None]:
+        """Return the first entry received at a time or later, and the last one received before another time.
+
+        Every record that was received between the two lies between them; as a broker's times may step back, others may
+        as well. A chain's genesis is never the first. It takes time in proportion to the entries that are passed over.
+
+        Arguments:
+            tenant: The chain.
+            since: The first one is looked for from then on; ``None`` if it is not.
+            until: The last one is looked for before then; ``None`` if it is not.
+
+        Returns:
+            Their seqs; ``None`` for what was not looked for, or is not there.
+
+        Raises:
+            StoreError: A time has no zone, or the store cannot be used.
+            Unreachable: PostgreSQL does not answer, or did not finish in time.
+        """
+        asked = queries.between(tenant, since, until)
+        first, last = ([] if one is None else self._rows(*one) for one in asked)
+        return queries.number(first), queries.number(last)
 
     def search(
         self,
@@ -263,6 +313,27 @@ class AsyncAuditStore:
         queries.check_limit(limit)
         arguments = {"tenant": tenant, "event_id": event_id, "limit": limit + 1}
         return queries.proofs(await self._rows(queries.PROOFS, arguments), limit)
+
+    async def get_record(self, tenant: str, seq: int) -> EventProof:
+        """Return the record at a place of a chain: see :meth:`AuditStore.get_record`."""
+        return queries.one_record(await self._rows(queries.RECORD, {"tenant": tenant, "seq": seq}), tenant, seq)
+
+    async def records(self, tenant: str, first_seq: int, last_seq: int) -> AsyncGenerator[EventProof]:
+        """Yield the records of a part of a chain: see :meth:`AuditStore.records`."""
+        arguments = {"tenant": tenant, "first_seq": first_seq, "last_seq": last_seq}
+        async with self._connection() as connection, connection.cursor("records", scrollable=False) as cursor:
+            await cursor.execute(queries.RECORDS, arguments, binary=True)
+            while rows := await cursor.fetchmany(CHAIN_ROWS):
+                for row in rows:
+                    yield queries.record(row)
+
+    async def seqs_between(
+        self, tenant: str, since: datetime | None, until: datetime | None
+    ) -> tuple[int | None, int | None]:
+        """Return between which entries a span of time lies: see :meth:`AuditStore.seqs_between`."""
+        asked = queries.between(tenant, since, until)
+        first, last = [[] if one is None else await self._rows(*one) for one in asked]
+        return queries.number(first), queries.number(last)
 
     async def search(
         self,
