@@ -12,6 +12,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import NamedTuple, cast
 
+from sealstream.schemas.compact_range import CompactRange
 from sealstream.schemas.entry import (
     CARRIED_KINDS,
     Genesis,
@@ -22,6 +23,7 @@ from sealstream.schemas.entry import (
     parse_gap_payload,
 )
 from sealstream.schemas.errors import EntryInvalid
+from sealstream.schemas.merkle import root
 from sealstream.schemas.violation import Violation, ViolationType
 from sealstream.sinks.verifier.checking import check_piece
 from sealstream.sinks.verifier.ledger import Ledger
@@ -208,6 +210,7 @@ class Verified:
     checked_through: dict[str, int] = field(default_factory=dict[str, int])
     entries: int = 0
     chains: int = 0
+    trees: dict[str, tuple[int, bytes | None]] = field(default_factory=dict[str, tuple[int, bytes | None]])
     ends: dict[str, End] = field(default_factory=dict[str, End])
     pieces: int = field(default=0, compare=False)
 
@@ -218,7 +221,8 @@ def verify_in_pieces(store: MemoryStore, *, piece_entries: int, known: dict[str,
 
     def whole_of(name: str) -> Part:
         end = seen.get(name)
-        return Part(name, 0 if end is None else end.seq, SEQ_MAX, seen=end, end=store.heads.get(name))
+        size = published_size(store, name) if end is None else 0
+        return Part(name, 0 if end is None else end.seq, SEQ_MAX, seen=end, end=store.heads.get(name), tree_size=size)
 
     def window_of(name: str) -> int | None:
         genesis = store.genesis(name, 0)
@@ -226,7 +230,13 @@ def verify_in_pieces(store: MemoryStore, *, piece_entries: int, known: dict[str,
 
     tenants = sorted({*store.tenants, *seen})
     pieces = plan(map(whole_of, tenants), piece_entries=piece_entries, window_of=window_of)
-    ledger = Ledger(pieces, whole_of=whole_of, on_end=ends.__setitem__, on_entries=lambda _: None)
+    trees: dict[str, tuple[int, bytes | None]] = {}
+
+    def on_chain(name: str, last: int, tree: CompactRange | None) -> None:
+        if name not in seen:
+            trees[name] = (last, None if tree is None else tree.root())
+
+    ledger = Ledger(pieces, whole_of=whole_of, on_end=ends.__setitem__, on_entries=lambda _: None, on_chain=on_chain)
     reader = cast("StoreReader", store)
     given_out = 0
     while taken := list(islice(iter(ledger.next, None), _AT_ONCE)):
@@ -236,7 +246,13 @@ def verify_in_pieces(store: MemoryStore, *, piece_entries: int, known: dict[str,
     found = ledger.found
     violations = [replace(violation, detected_at=_NEVER) for violation in found.first_violations()]
     assert len(violations) == found.violations_total
-    return Verified(violations, found.checked_through, found.entries, found.chains, ends, given_out)
+    return Verified(violations, found.checked_through, found.entries, found.chains, trees, ends, given_out)
+
+
+def published_size(store: MemoryStore, name: str) -> int:
+    """Return how many entries of a chain were published, as far as these tests are concerned."""
+    end = store.heads.get(name)
+    return 0 if end is None else end.seq * 2 // 3 + 1
 
 
 def verify_plainly(store: MemoryStore, *, known: dict[str, End] | None = None) -> Verified:
@@ -266,6 +282,12 @@ def _verify_chain(store: MemoryStore, tenant: str, seen: End | None, verified: V
         return
     found += chain.finish(end)
     verified.chains += 1
+    if seen is None:
+        rows = list(store.rows(tenant, 0, SEQ_MAX, StoredChain(tenant)))
+        published = [row for row in rows if row.seq < published_size(store, tenant)]
+        is_tree = [row.seq for row in published] == list(range(len(published)))
+        leaves = [entry_hash(row.entry) for row in published]
+        verified.trees[tenant] = (rows[-1].seq if rows else -1, root(leaves) if is_tree else None)
     verified.entries += chain.entries
     verified.violations += [replace(violation, detected_at=_NEVER) for violation in found]
     good = min([good, *(violation.seq - 1 for violation in found if violation.seq is not None)])

@@ -289,8 +289,9 @@ def test_ordinary_rows_pass(kind: EventKind, confluent: bool) -> None:
     copied = [copy_row(TENANT, row, row.payload) for row in rows]
     chain = StoredChain(TENANT)
     ordinary, index, long_way = OrdinaryRows(chain), 0, 0
+    leaves: list[bytes] = []
     while index < len(copied):
-        after = ordinary.accept(copied, index)
+        after = ordinary.accept(copied, index, leaves)
         if after == index:
             assert chain.check(read_row(copied[index])) == []
             long_way, after = long_way + 1, after + 1
@@ -298,6 +299,8 @@ def test_ordinary_rows_pass(kind: EventKind, confluent: bool) -> None:
 
     assert (chain.entries, chain.end) == (101, End(100, rows[-1].hash))
     assert long_way == 2 + 1 + 1
+    assert set(leaves) < {row.hash for row in rows}
+    assert len(leaves) == len(rows) - long_way
 
 
 def _row(**changes: Any) -> bytes:
@@ -375,7 +378,7 @@ def test_only_what_is_ordinary_passes(changes: dict[str, Any], passes: bool) -> 
     for row in rows:
         assert [*chain.check(read_row(row)), *plain.check(read_row(row))] == []
 
-    assert OrdinaryRows(chain).accept([_row(**changes), behind], 0) == int(passes)
+    assert OrdinaryRows(chain).accept([_row(**changes), behind], 0, []) == int(passes)
     if passes:
         assert plain.check(read_row(_row(**changes))) == []
     assert chain.end == plain.end

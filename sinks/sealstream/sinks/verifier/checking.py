@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from sealstream.schemas.entry import Kind, parse_gap_payload
+from sealstream.schemas.entry import Kind, entry_hash, parse_gap_payload
 from sealstream.schemas.errors import EntryInvalid, StoreError
 from sealstream.schemas.violation import Violation, ViolationType
+from sealstream.sinks.verifier.part_tree import PartTree
 from sealstream.sinks.verifier.pieces import Part, PartResult, Piece, together
 from sealstream.sinks.verifier.stored_chain import End, StoredChain, StoredRow
 from sealstream.sinks.verifier.stored_copy import CopyRow, place_of, read_row, tenant_of
@@ -54,7 +55,7 @@ def _check_rows(blocks: Iterator[list[CopyRow]], checks: dict[str, PartCheck], o
         rows = [*waiting, *block] if waiting else block
         index, waiting = 0, []
         while index < len(rows):
-            if check is not None and (after := check.ordinary.accept(rows, index)) > index:
+            if check is not None and (after := check.accept(rows, index)) > index:
                 index = after
                 continue
             place = place_of(rows[index])
@@ -116,7 +117,8 @@ class PartCheck:
         self._chain = StoredChain(part.tenant, first=first, seen=part.seen, genesis=genesis)
         if genesis is not None:
             reader.fill_window(self._chain, first, genesis.window_offsets)
-        self.ordinary = OrdinaryRows(self._chain)
+        self._ordinary = OrdinaryRows(self._chain)
+        self._tree = PartTree(part.first, part.tree_size)
         self._result = PartResult(part, holds_through=part.first - 1, pinned=(genesis, genesis))
         self._found: list[Violation] = []  # as many as are needed to know where the chain stops to hold
 
@@ -124,6 +126,14 @@ class PartCheck:
     def place(self) -> tuple[int, int]:
         """The seq of the last entry that was read, and the last that is to be looked at."""
         return self._chain.last, self.part.last
+
+    def accept(self, rows: Sequence[CopyRow], start: int) -> int:
+        """Let ordinary rows pass from an index on, and return the index of the first that is none."""
+        seq, leaves = self._chain.last + 1, list[bytes]()
+        after = self._ordinary.accept(rows, start, leaves)
+        if leaves:
+            self._tree.add(seq, leaves)
+        return after
 
     def judge(self, rows: Sequence[CopyRow]) -> None:
         """Check all rows of one seq by the whole rules."""
@@ -137,6 +147,8 @@ class PartCheck:
         for each in stored:
             new = [*self._chain.check(each), *self._within_gap(each)]
             self._note(new, self._room.take(len(new)))
+            if self._tree.is_wanted:
+                self._tree.add(each.seq, (entry_hash(each.entry),))
             if not self._found and self._chain.end is not None:
                 self._result.holds_through = each.seq
         if self.part.number and self._result.begun is None and row.seq == self.part.reads_from:
@@ -145,6 +157,7 @@ class PartCheck:
     def leave(self) -> None:
         """Take in that no more rows come, and give back what only they need."""
         self._chain.rest()
+        self._tree.finish()
 
     def finish(self, payload_end: int | None) -> PartResult:
         """Check the end, if the part has it, and return the result.
@@ -156,6 +169,7 @@ class PartCheck:
         self._note_ordinary()
         result.end, result.entries = chain.end, chain.entries - bool(part.number and chain.entries)
         result.pinned = (result.pinned[0], chain.pinned)
+        result.last, result.tree = chain.last, self._tree.finish()
         if not part.is_last:
             return result
         if payload_end is not None:

@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
+from sealstream.schemas.compact_range import CompactRange
 from sealstream.schemas.violation import Violation
 from sealstream.sinks.verifier.checking import VIOLATIONS_MAX
 from sealstream.sinks.verifier.pieces import Part, PartResult, Piece
 from sealstream.sinks.verifier.stored_chain import End
+
+OnChain: TypeAlias = "Callable[[str, int, CompactRange | None], None]"
 
 
 @dataclass(slots=True)
@@ -26,12 +30,22 @@ class _Split:
         held: The last of these parts.
         results: Results of later parts, by their numbers.
         is_broken: Whether a part does not hold: what is left of the others no longer counts.
+        tree: The tree over the parts that hold, as far as they were published.
     """
 
     entries: int = 0
     held: PartResult | None = None
     results: dict[int, PartResult] = field(default_factory=dict[int, PartResult])
     is_broken: bool = False
+    tree: CompactRange | None = None
+
+    def tree_with(self, result: PartResult) -> CompactRange | None:
+        """Return the tree over the parts that hold and one more; ``None`` if there is none over that."""
+        if self.tree is None or result.tree is None:
+            return result.tree
+        if len(result.tree):
+            self.tree.merge(result.tree)
+        return self.tree
 
 
 @dataclass(slots=True)
@@ -65,6 +79,8 @@ class Ledger:
         whole_of: Returns all of a chain that is to be checked, as one part.
         on_end: Told, for each chain, of an entry up to which it certainly holds.
         on_entries: Told of entries that were checked.
+        on_chain: Told, of each chain that there is anything of, the seq of its last entry and the tree over its entries
+            as far as they were published; ``None`` if what is there is no tree.
     """
 
     def __init__(
@@ -74,12 +90,14 @@ class Ledger:
         whole_of: Callable[[str], Part],
         on_end: Callable[[str, End], None],
         on_entries: Callable[[int], None],
+        on_chain: OnChain | None = None,
     ) -> None:
         self.found = Findings()
         self._pieces: Iterator[tuple[Part, ...]] = iter(pieces)
         self._again: deque[Part] = deque()
         self._whole_of = whole_of
         self._on_end = on_end
+        self._on_chain = on_chain
         self._split: dict[str, _Split] = {}
         self._number = 0
         self.checked = on_entries
@@ -102,7 +120,7 @@ class Ledger:
         """Take the results of a piece."""
         for result in results:
             if result.part.number == 0 and result.part.is_last:
-                self._settle(result, 0)
+                self._settle(result, 0, result.tree)
             else:
                 self._done_part(result)
 
@@ -124,8 +142,9 @@ class Ledger:
             if split.held is not None and split.held.end is not None and following.holds:
                 self._on_end(tenant, split.held.end)  # what was chained to it holds
             if following.part.is_last:
-                self._settle(following, split.entries)
+                self._settle(following, split.entries, split.tree_with(following))
                 return
+            split.tree = split.tree_with(following)
             split.entries += following.entries
             split.held = following
 
@@ -139,7 +158,7 @@ class Ledger:
             whole = replace(whole, first=part.first, seen=None, number=part.number)
         self._again.append(replace(whole, is_again=True))
 
-    def _settle(self, result: PartResult, entries: int) -> None:
+    def _settle(self, result: PartResult, entries: int, tree: CompactRange | None) -> None:
         """Take in what a chain came to."""
         if result.part.is_again:  # parts of it can still be under way, or were not given out yet
             self._split[result.part.tenant] = _Split(is_broken=True)
@@ -150,6 +169,8 @@ class Ledger:
         found, tenant = self.found, result.part.tenant
         found.chains += 1
         found.entries += entries + result.entries
+        if self._on_chain is not None:
+            self._on_chain(tenant, result.last, tree)
         found.violations_total += result.violations_total
         if result.holds_through >= 0:
             found.checked_through[tenant] = result.holds_through

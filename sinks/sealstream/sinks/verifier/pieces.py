@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from sealstream.schemas.compact_range import CompactRange
 from sealstream.schemas.entry import Genesis
 from sealstream.schemas.violation import Violation
 from sealstream.sinks.verifier.stored_chain import End
@@ -38,6 +39,7 @@ class Part:
         number: Which of the chain's parts it is, from 0.
         is_last: Whether the chain's end is to be checked.
         is_again: Whether it takes the place of parts that did not hold.
+        tree_size: How many entries of the chain were published, for the tree over these; 0 for no tree.
     """
 
     tenant: str
@@ -48,6 +50,7 @@ class Part:
     number: int = 0
     is_last: bool = True
     is_again: bool = False
+    tree_size: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -74,6 +77,8 @@ class PartResult:
         begun: Behind a seam, the entry that it began with, if nothing is wrong with that.
         pinned: What the chain pins at the seam and at the end.
         is_there: Whether there is anything of the chain.
+        last: The seq of the last entry that was read; the one before its first if none was.
+        tree: The tree over its entries as far as they were published; ``None`` if there is none over what it has.
     """
 
     part: Part
@@ -85,6 +90,8 @@ class PartResult:
     begun: End | None = None
     pinned: tuple[Genesis | None, Genesis | None] = (None, None)
     is_there: bool = False
+    last: int = -1
+    tree: CompactRange | None = None
 
     @property
     def holds(self) -> bool:
@@ -146,6 +153,7 @@ def cut(whole: Part, *, piece_entries: int, window_offsets: int) -> Iterator[Par
             end=whole.end if is_last else None,
             number=number,
             is_last=is_last,
+            tree_size=whole.tree_size,
         )
 
 

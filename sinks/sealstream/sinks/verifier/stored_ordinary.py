@@ -71,10 +71,15 @@ class OrdinaryRows:
         self._source: tuple[bytes, int] | None = None
         self._forms: list[_Form] = []
 
-    def accept(self, rows: Sequence[CopyRow], start: int) -> int:
+    def accept(self, rows: Sequence[CopyRow], start: int, leaves: list[bytes]) -> int:
         """Accept rows from an index on, up to the first that is not ordinary, and return that one's index.
 
         The last of the rows is never accepted: what follows it could stand at the same place.
+
+        Arguments:
+            rows: The rows.
+            start: The index of the first.
+            leaves: Takes the hashes of the entries that are accepted.
         """
         standing = self._chain.standing
         if standing is None:
@@ -115,6 +120,7 @@ class OrdinaryRows:
                 break
             # Accepted: from here on nothing may go wrong.
             seq, prev, last_offset, last = seq + 1, leaf, offset, entry
+            leaves.append(leaf)
             index += 1
         if last is not None:
             self._chain.go_on(index - start, prev, last)
