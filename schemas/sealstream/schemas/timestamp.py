@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -130,7 +130,7 @@ def _verify(response: TimeStampResponse, data: bytes, roots: list[x509.Certifica
             "timestamp is one over other bytes", hint="it belongs to another checkpoint, or this one was changed"
         )
     rfc3161_client.VerifierBuilder(roots=roots).build().verify(response, digest)
-    accuracy: Accuracy | None = info.accuracy  # the library's annotation leaves out that it may be missing
+    accuracy = cast("Accuracy | None", info.accuracy)  # the library's annotation leaves out that it may be missing
     accuracy_seconds = 0.0
     if accuracy is not None:
         accuracy_seconds = (
