@@ -15,6 +15,7 @@ from sealstream.deploy.cli import (
     bench,
     config,
     epoch,
+    evidence,
     gap,
     heads,
     keys,
@@ -60,6 +61,7 @@ app = typer.Typer(
 local.register(app)
 workers.register(app)
 verification.register(app)
+evidence.register(app)
 search.register(app)
 violations.register(app)
 topics.register(app)
