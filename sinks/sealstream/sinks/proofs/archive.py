@@ -1,0 +1,205 @@
+"""What proofs are made from: the maps that the notary keeps, and the published logs. All of it is a hint.
+
+Whoever takes something from here holds it to a root that was signed. Tiles, notes and maps never change once they are
+there, so they are remembered, up to a bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from psycopg import sql
+
+from sealstream.schemas.errors import ObjectMissing, StoreError
+from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix, root_checkpoint_path, timestamp_path
+from sealstream.schemas.round import Round
+from sealstream.schemas.tenant_map import MAP_LEAF_BYTES, MapLeaf
+from sealstream.schemas.tile_tree import TileNodes
+from sealstream.schemas.tiles import TILE_WIDTH, Tile
+from sealstream.sinks.proofs.cache import BytesCache
+from sealstream.sinks.proofs.database import NotaryDatabase
+from sealstream.sinks.proofs.kept_rounds import KeptRound, KeptRounds
+from sealstream.worker.objects import Objects
+
+CACHE_BYTES: Final = 64 * 2**20
+_TILE_BYTES_MAX: Final = TILE_WIDTH * 32
+_NOTE_BYTES_MAX: Final = 1_000_000
+_TOKEN_BYTES_MAX: Final = 1_000_000
+_STEPS_MAX: Final = 80  # a map of the most chains that there can be is halved 63 times
+_NEAR_STEPS: Final = 8
+
+# From the leaves of the maps, which are few: of most rounds only the rows in "rounds" are still there.
+_KEPT: Final = sql.SQL(
+    "SELECT r.round, extract(epoch FROM r.made_at)::float8, r.witnessed_at IS NOT NULL, r.timestamped_at IS NOT NULL"
+    " FROM sealstream_notary.map_leaves AS m JOIN sealstream_notary.rounds AS r USING (round)"
+    " WHERE m.index = 0 AND m.round >= %s ORDER BY m.round"
+)
+_LEAF: Final = sql.SQL("SELECT leaf FROM sealstream_notary.rounds WHERE round = %s")
+_MAP_LEAVES: Final = sql.SQL("SELECT data FROM sealstream_notary.map_leaves WHERE round = %s AND index = %s")
+_MAP_TILE: Final = sql.SQL(
+    "SELECT data FROM sealstream_notary.map_tiles WHERE round = %s AND level = %s AND index = %s"
+)
+_WITNESSED: Final = sql.SQL(
+    "SELECT round FROM sealstream_notary.rounds WHERE round >= %s AND witnessed_at IS NOT NULL ORDER BY round LIMIT 1"
+)
+
+
+class NotKept(StoreError):
+    """A round or a part of a map is not there: it was pruned, and what was known of it is out of date."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapPlace:
+    """Where a chain stands in the map of a round.
+
+    Arguments:
+        index: Its place.
+        leaf: What the map says of it.
+    """
+
+    index: int
+    leaf: MapLeaf
+
+
+class Archive:
+    """Reads what proofs are made from; for several threads.
+
+    Arguments:
+        database: The notary's database.
+        objects: Where the logs are published.
+        cache_bytes: How much of what was read is remembered.
+    """
+
+    def __init__(self, database: NotaryDatabase, objects: Objects, *, cache_bytes: int = CACHE_BYTES) -> None:
+        self._database = database
+        self._objects = objects
+        self._cache = BytesCache(cache_bytes)
+        self.rounds = KeptRounds(self._read_rounds)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    def round(self, number: int) -> Round:
+        """Return the leaf of a round.
+
+        Raises:
+            LeafInvalid: What is kept is no leaf.
+            StoreError: There is no such round, or the database cannot be used.
+            Unreachable: The database does not answer.
+        """
+        return Round.parse(self._cache.get(("round", number), lambda: self._one(_LEAF, f"round {number}", number)))
+
+    def map_place(self, number: int, chains: int, key: bytes) -> MapPlace | None:
+        """Return where a chain stands in the map of a round; ``None`` if the map does not have it.
+
+        Keys are hashes, so the place of one is nearly known: one or two blocks of leaves are read, of however many.
+
+        Arguments:
+            number: The round.
+            chains: The number of chains in its map.
+            key: The chain's key in the map.
+
+        Raises:
+            LeafInvalid: What is kept is no map.
+            StoreError: The map is not kept, or the database cannot be used.
+            Unreachable: The database does not answer.
+        """
+        low, high = 0, -(-chains // TILE_WIDTH)  # blocks that it can stand in
+        guess = min(high - 1, (int.from_bytes(key[:8], "big") * chains >> 64) // TILE_WIDTH)
+        for step in range(_STEPS_MAX):
+            if low >= high:
+                return None
+            block = self._map_block(number, guess, min(TILE_WIDTH, chains - guess * TILE_WIDTH))
+            for place, data in enumerate(block):
+                if data[16:48] == key:
+                    return MapPlace(guess * TILE_WIDTH + place, MapLeaf.parse(data))
+            if key < block[0][16:48]:
+                high, guess = guess, guess - 1
+            elif key > block[-1][16:48]:
+                low, guess = guess + 1, guess + 1
+            else:
+                return None
+            if step >= _NEAR_STEPS or not low <= guess < high:
+                guess = (low + high) // 2
+        return None
+
+    def map_nodes(self, number: int, chains: int) -> TileNodes:
+        """Return the nodes of the map of a round, as it is kept."""
+
+        def read(tile: Tile) -> bytes:
+            name = f"tile {tile.level}/{tile.index} of the map of round {number}"
+            key = ("map", number, tile.level, tile.index)
+            return self._cache.get(key, lambda: self._one(_MAP_TILE, name, number, tile.level, tile.index))
+
+        return TileNodes(chains, read)
+
+    def chain_nodes(self, chain: str, size: int) -> TileNodes:
+        """Return the nodes of a chain's tree of a size, as it is published."""
+        return self._published(chain_prefix(chain), size)
+
+    def root_nodes(self, size: int) -> TileNodes:
+        """Return the nodes of the root log of a size, as it is published."""
+        return self._published(ROOT_PREFIX, size)
+
+    def witnessed_from(self, number: int) -> int | None:
+        """Return the first round from one on whose root checkpoint has reached its quorum; ``None`` for none."""
+        rows = self._database.rows(_WITNESSED, number)
+        return int(rows[0][0]) if rows else None
+
+    def root_checkpoint(self, size: int) -> bytes:
+        """Return the published root checkpoint of a size, a signed note.
+
+        Raises:
+            ObjectMissing: It is not published.
+            StoreError: The storage refuses.
+            Unreachable: The storage does not answer.
+        """
+        path = root_checkpoint_path(size)
+        return self._cache.get(path, lambda: self._objects.get(path, bytes_max=_NOTE_BYTES_MAX))
+
+    def timestamp(self, size: int) -> bytes | None:
+        """Return the timestamp over the root checkpoint of a size; ``None`` if there is none.
+
+        Raises:
+            StoreError: The storage refuses.
+            Unreachable: The storage does not answer.
+        """
+        path = timestamp_path(size)
+        try:
+            return self._cache.get(path, lambda: self._objects.get(path, bytes_max=_TOKEN_BYTES_MAX))
+        except ObjectMissing:
+            return None
+
+    def _read_rounds(self, begin: int) -> list[KeptRound]:
+        return [KeptRound(*row) for row in self._database.rows(_KEPT, begin)]
+
+    def _map_block(self, number: int, index: int, count: int) -> list[bytes]:
+        name = f"leaves {index} of the map of round {number}"
+        data = self._cache.get(("leaves", number, index), lambda: self._one(_MAP_LEAVES, name, number, index))
+        if len(data) != count * MAP_LEAF_BYTES:
+            raise StoreError(f"the notary's database has {len(data)} bytes for {name}: not {count} leaves")
+        return [data[at : at + MAP_LEAF_BYTES] for at in range(0, len(data), MAP_LEAF_BYTES)]
+
+    def _one(self, query: sql.SQL, name: str, *arguments: object) -> bytes:
+        rows = self._database.rows(query, *arguments)
+        if not rows:
+            raise NotKept(f"the notary's database has no {name}", hint="it may have been pruned: try again")
+        return bytes(rows[0][0])
+
+    def _published(self, prefix: str, size: int) -> TileNodes:
+        def read(tile: Tile) -> bytes:
+            full = prefix + Tile(tile.level, tile.index).path()
+            path = prefix + tile.path()
+            if path != full and self._cache.holds(full):
+                path = full
+            try:
+                return self._cache.get(path, lambda: self._objects.get(path, bytes_max=_TILE_BYTES_MAX))
+            except ObjectMissing:
+                if path == full:
+                    raise
+                # The tree has grown, and who erases partial tiles may do so once the full one is there.
+                return self._cache.get(full, lambda: self._objects.get(full, bytes_max=_TILE_BYTES_MAX))
+
+        return TileNodes(size, read)

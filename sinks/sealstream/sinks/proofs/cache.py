@@ -1,0 +1,50 @@
+"""What was read and will be read again: bounded by bytes, for several threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Final
+
+_OVERHEAD_BYTES: Final = 200  # of an entry's key and its place
+
+
+class BytesCache:
+    """Keeps bytes by their keys, the least recently used going first.
+
+    Only what never changes belongs in it.
+
+    Arguments:
+        bytes_max: How much it holds.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+
+    def get(self, key: Hashable, read: Callable[[], bytes]) -> bytes:
+        """Return what is kept under a key; else what is read, which is kept from then on.
+
+        Two threads that ask for the same at once may both read it.
+        """
+        with self._lock:
+            if (found := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
+                return found
+        found = read()
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = found
+                self._bytes += len(found) + _OVERHEAD_BYTES
+            while self._bytes > self._bytes_max and self._kept:
+                _, dropped = self._kept.popitem(last=False)
+                self._bytes -= len(dropped) + _OVERHEAD_BYTES
+        return found
+
+    def holds(self, key: Hashable) -> bool:
+        """Return whether something is kept under a key."""
+        with self._lock:
+            return key in self._kept
