@@ -74,6 +74,15 @@ def test_missing_objects(kind: str, storage: MakeStorage) -> None:
 
 
 @pytest.mark.parametrize("kind", ALL)
+def test_many_are_read_in_their_order(kind: str, storage: MakeStorage) -> None:
+    """Many objects come in the order they were asked for, and those that are missing as nothing."""
+    reading, writing = storage(kind)
+    writing.put_many((f"a/{number}", b"%d" % number) for number in range(0, 100, 2))
+    wanted = [b"%d" % number if number % 2 == 0 else None for number in range(100)]
+    assert list(reading.get_many(f"a/{number}" for number in range(100))) == wanted
+
+
+@pytest.mark.parametrize("kind", ALL)
 def test_reading_is_bounded(kind: str, storage: MakeStorage) -> None:
     """More than the bytes asked for are not read, and exactly so many are."""
     reading, writing = storage(kind)

@@ -53,7 +53,7 @@
     │   ├── ObjectMissing      there is no such file or object in a storage
     │   ├── StoreDamaged       a stored row does not hold together (names tenant and seq)
     │   │   └── EvidenceDamaged  what is kept of an entry does not lead to the root that was signed
-    │   └── TilesDamaged       the published tiles of a log are missing, or are not those of its head (names the log)
+    │   └── TilesDamaged       the published tiles of a log are missing, or are not those of its head (names the logs)
     ├── NotYetProvable         no checkpoint with its quorum covers an entry so far
     ├── Unreachable            a server does not answer within the time given
     └── WorkerLost             a process that did a part of the work ended before its time
@@ -314,17 +314,17 @@ class StoreDamaged(StoreError):
 
 
 class TilesDamaged(StoreError):
-    """The published tiles of a log are missing, or are not those of its head: they are to be made from the store anew.
+    """The published tiles of logs are missing, or are not those of their heads: they are to be made anew.
 
     Arguments:
-        log: The chain's name; empty for the root log.
         message: What is wrong.
+        logs: The names of the chains; an empty one stands for the root log.
         hint: What to do about it.
     """
 
-    def __init__(self, log: str, message: str, *, hint: str = "") -> None:
-        super().__init__(f"{f'chain {log}' if log else 'root log'}: {message}", hint=hint)
-        self.log = log
+    def __init__(self, message: str, *, logs: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.logs = logs
 
 
 class EvidenceDamaged(StoreDamaged):

@@ -7,12 +7,14 @@ reads verifies it against what is signed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
-from sealstream.schemas.errors import ConfigError, NameInvalid
+from sealstream.schemas.errors import ConfigError, NameInvalid, ObjectMissing
 
 OBJECT_BYTES_MAX: Final = 32 * 1024 * 1024
 """The largest object that is read: the largest there is, a full bundle of the largest entries, has 16 MiB."""
@@ -47,6 +49,14 @@ class Objects(Protocol):
             ObjectMissing: There is none.
             StoreError: It is larger, or the storage refuses.
             Unreachable: There was no answer in time, or one that may be another the next time.
+        """
+        ...
+
+    def get_many(self, paths: Iterable[str], *, bytes_max: int = OBJECT_BYTES_MAX) -> Iterator[bytes | None]:
+        """Yield the bytes of many objects in the order of their paths, ``None`` for each that is missing.
+
+        Raises:
+            SealstreamError: What :meth:`get` raises, of one that failed otherwise.
         """
         ...
 
@@ -146,6 +156,34 @@ def check_prefix(prefix: str) -> str:
     if path:
         check_path(path)
     return path
+
+
+def get_each(objects: Objects, paths: Iterable[str], bytes_max: int) -> Iterator[bytes | None]:
+    """Yield what is at each path, one behind the other: :meth:`Objects.get_many`."""
+    for path in paths:
+        yield _get_or_none(objects, path, bytes_max)
+
+
+def get_together(objects: Objects, paths: Iterable[str], bytes_max: int, at_once: int) -> Iterator[bytes | None]:
+    """Yield what is at each path, so many read at the same time: :meth:`Objects.get_many`."""
+    waiting: deque[Future[bytes | None]] = deque()
+    with ThreadPoolExecutor(at_once, thread_name_prefix="objects") as readers:
+        try:
+            for path in paths:
+                waiting.append(readers.submit(_get_or_none, objects, path, bytes_max))
+                if len(waiting) > 2 * at_once:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            readers.shutdown(wait=False, cancel_futures=True)
+
+
+def _get_or_none(objects: Objects, path: str, bytes_max: int) -> bytes | None:
+    try:
+        return objects.get(path, bytes_max=bytes_max)
+    except ObjectMissing:
+        return None
 
 
 def _directory(path: Path) -> Objects:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,15 +15,15 @@ from obstore.exceptions import BaseError, GenericError
 from obstore.store import from_url
 
 from sealstream.schemas.errors import ConfigError, ObjectMissing, SealstreamError, StoreError, Unreachable
-from sealstream.worker.objects import LISTED_MAX, OBJECT_BYTES_MAX, check_path, check_prefix
+from sealstream.worker.objects import LISTED_MAX, OBJECT_BYTES_MAX, check_path, check_prefix, get_together
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
-_WRITERS: Final = 16
-"""Objects that are written at the same time; each takes a round trip, and hardly any of our own time."""
+_AT_ONCE: Final = 16
+"""Objects that are read or written at the same time; each takes a round trip, and hardly any of our own time."""
 
-_WAITING_MAX: Final = 4 * _WRITERS
+_WAITING_MAX: Final = 4 * _AT_ONCE
 """Objects in memory that wait to be written."""
 
 _RETRIES_MAX: Final = 5
@@ -64,6 +64,10 @@ class CloudObjects:
                 raise StoreError(f"{self._url}/{path} has {found.meta['size']} bytes, more than {bytes_max}")
             return bytes(found.bytes())
 
+    def get_many(self, paths: Iterable[str], *, bytes_max: int = OBJECT_BYTES_MAX) -> Iterator[bytes | None]:
+        """Yield the bytes of many objects: :meth:`sealstream.worker.objects.Objects.get_many`."""
+        return get_together(self, paths, bytes_max, _AT_ONCE)
+
     def put(self, path: str, data: bytes) -> None:
         """Write one object: :meth:`sealstream.worker.objects.Objects.put`."""
         check_path(path)
@@ -73,7 +77,7 @@ class CloudObjects:
     def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
         """Write many objects, some at the same time: :meth:`sealstream.worker.objects.Objects.put_many`."""
         pending: set[Future[None]] = set()
-        with ThreadPoolExecutor(_WRITERS, thread_name_prefix="objects") as writers:
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="objects") as writers:
             try:
                 for path, data in files:
                     pending.add(writers.submit(self.put, path, data))

@@ -6,12 +6,12 @@ import ctypes
 import os
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from sealstream.schemas.errors import ConfigError, ObjectMissing, StoreError
-from sealstream.worker.objects import LISTED_MAX, OBJECT_BYTES_MAX, check_path, check_prefix
+from sealstream.worker.objects import LISTED_MAX, OBJECT_BYTES_MAX, check_path, check_prefix, get_each
 
 _MODE: Final = 0o644
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -51,6 +51,10 @@ class DirectoryObjects:
             raise self._refused("read", path, error) from error
         finally:
             os.close(descriptor)
+
+    def get_many(self, paths: Iterable[str], *, bytes_max: int = OBJECT_BYTES_MAX) -> Iterator[bytes | None]:
+        """Yield the bytes of many files: :meth:`sealstream.worker.objects.Objects.get_many`."""
+        return get_each(self, paths, bytes_max)
 
     def put(self, path: str, data: bytes) -> None:
         """Write one file: :meth:`sealstream.worker.objects.Objects.put`."""

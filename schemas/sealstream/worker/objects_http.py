@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NoReturn
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from sealstream.schemas.errors import ConfigError, ObjectMissing, StoreError, Unreachable
-from sealstream.worker.objects import OBJECT_BYTES_MAX, check_path
+from sealstream.worker.objects import OBJECT_BYTES_MAX, check_path, get_together
 
 _CONNECTIONS_MAX: Final = 8
 _PIECE_BYTES: Final = 65_536
@@ -58,6 +58,10 @@ class HttpObjects:
                 answer.release_conn()
         except (HTTPError, OSError) as error:
             raise Unreachable(f"{place} cannot be read: {type(error).__name__}") from error
+
+    def get_many(self, paths: Iterable[str], *, bytes_max: int = OBJECT_BYTES_MAX) -> Iterator[bytes | None]:
+        """Yield the bytes of many objects: :meth:`sealstream.worker.objects.Objects.get_many`."""
+        return get_together(self, paths, bytes_max, _CONNECTIONS_MAX)
 
     def put(self, path: str, data: bytes) -> None:
         """Refuse: :meth:`sealstream.worker.objects.Objects.put`."""

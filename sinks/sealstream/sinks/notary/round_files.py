@@ -1,0 +1,221 @@
+"""The files of a round: the tiles and entries by which a chain and the root log have grown, and the round's coverage.
+
+They are written once the heads have been compared and swapped, and before anything is signed: what they are is decided
+by then, and nobody believes them before. Each is a function of the entries, so writing a round again, after whatever
+happened in between, writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from sealstream.schemas.errors import TileInvalid, TilesDamaged, TreeDiffers, TreeInvalid
+from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix, coverage_path
+from sealstream.schemas.merkle import leaf_hash
+from sealstream.schemas.tile_tree import TileEdge, TileFile
+from sealstream.schemas.tiles import TILE_HEIGHT, TILE_WIDTH, Bundle, BundleFile, Tile, extend_bundles
+from sealstream.sinks.notary.made import ChainGrowth, MadeRound
+from sealstream.worker.objects import Objects
+
+ROOT_LOG: Final = ""
+"""The name of the root log where chains have theirs."""
+
+_TOGETHER: Final = 256
+"""Logs whose old edges are in memory at the same time, some 50 kB each."""
+
+_BLOCK: Final = 16 * TILE_WIDTH
+"""Entries of a log that is made anew which are in memory at the same time."""
+
+_REMEMBERED_MAX: Final = 200_000
+"""Logs whose last partial bundle is known to be ours: some 200 bytes each."""
+
+_File = tuple[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Growth:
+    """How a log grows, be it a chain's or the root's."""
+
+    name: str
+    prefix: str
+    old_size: int
+    root: bytes
+    entries: Sequence[bytes]
+    hashes: Sequence[bytes]
+
+    def edge(self) -> list[Tile | Bundle]:
+        """Return the partial tiles at its old right edge, and the partial bundle last."""
+        found: list[Tile | Bundle] = []
+        level = 0
+        while count := self.old_size >> (TILE_HEIGHT * level):
+            index, width = divmod(count, TILE_WIDTH)
+            if width:
+                found.append(Tile(level, index, width))
+            level += 1
+        index, width = divmod(self.old_size, TILE_WIDTH)
+        return [*found, Bundle(index, width)] if width else found
+
+
+class RoundFiles:
+    """Writes rounds below the place that an instance publishes at.
+
+    Arguments:
+        objects: That place.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._tails: dict[str, bytes] = {}  # digests of the partial bundles that this process has checked or made
+
+    def write(self, made: MadeRound) -> None:
+        """Write all files of a round, so that they survive a power cut when this returns.
+
+        Raises:
+            TilesDamaged: What was published of some logs before is missing, or does not come to the root that the
+                round commits to. Everything of the others was written; :meth:`rewrite` makes these anew.
+            StoreError: The storage refuses. The round can be written again.
+            Unreachable: It does not answer. The same.
+        """
+        damaged: list[str] = []
+        growths = (_root_growth(made), *(_chain_growth(one) for one in made.chains))
+        files = self._grown(growths, damaged)
+        self._objects.put_many(files)
+        self._objects.put(coverage_path(made.round), made.coverage)
+        # A crash before this line leaves any part of the round's files. The notary starts with the last round that its
+        # database has, and writes it again.
+        self._objects.sync()
+        if damaged:
+            shown = ", ".join(name or "the root log" for name in damaged[:5])
+            raise TilesDamaged(
+                f"the published tiles of {len(damaged)} logs are missing or are not those of their heads: {shown}",
+                logs=tuple(damaged),
+                hint="they are made anew from the store; find out who can write to the storage",
+            )
+
+    def rewrite(self, name: str, size: int, root: bytes, entries: Iterable[bytes]) -> None:
+        """Make all tiles and bundles of a log anew, from its first entry on; they survive a power cut then.
+
+        Arguments:
+            name: The chain, or :data:`ROOT_LOG`.
+            size: The number of its entries.
+            root: The root that its head has.
+            entries: The bytes of all its entries: of a chain as the store has them, checked against its head before;
+                of the root log the leaves.
+
+        Raises:
+            TreeDiffers: The entries are not those of the head. Tiles of another tree were written: nothing of this log
+                may be signed.
+            StoreError: The storage refuses. It can be done again.
+            Unreachable: It does not answer. The same.
+        """
+        edge = TileEdge()
+        self._objects.put_many(self._made_anew(_prefix(name), edge, iter(entries)))
+        if (edge.size, edge.root()) != (size, root):
+            raise TreeDiffers(
+                f"{_shown(name)}: {edge.size} entries of the store do not come to the root of its head at {size}",
+                hint="the store, or the notary's database, is not what it was",
+            )
+        self._objects.sync()
+
+    def _grown(self, growths: Sequence[_Growth], damaged: list[str]) -> Iterator[_File]:
+        """Yield the new files of logs, and name those whose old ones are damaged."""
+        for begin in range(0, len(growths), _TOGETHER):
+            group = growths[begin : begin + _TOGETHER]
+            edges = [one.edge() for one in group]
+            paths = (f"{one.prefix}{place.path()}" for one, edge in zip(group, edges, strict=True) for place in edge)
+            stored = self._objects.get_many(paths)
+            for growth, edge in zip(group, edges, strict=True):
+                try:
+                    yield from self._grown_log(growth, edge, [next(stored) for _ in edge])
+                except (TileInvalid, TreeInvalid):
+                    damaged.append(growth.name)
+
+    def _grown_log(
+        self, growth: _Growth, places: Sequence[Tile | Bundle], stored: Sequence[bytes | None]
+    ) -> list[_File]:
+        """Return the new files of a log.
+
+        Raises:
+            TileInvalid: An old one is missing or malformed, or they do not come to the root.
+            TreeInvalid: The same, of a size.
+        """
+        found = {place: self._whole(growth, place, data) for place, data in zip(places, stored, strict=True)}
+        edge = TileEdge.read(growth.old_size, found.__getitem__)
+        index, width = divmod(growth.old_size, TILE_WIDTH)
+        tail = b""
+        if width:
+            bundle = Bundle(index, width)
+            tail = self._checked_tail(growth, bundle, found[bundle], found[Tile(0, index, width)])
+        tiles = edge.extend(growth.hashes)
+        if edge.root() != growth.root:
+            raise TileInvalid("the tiles come to another root than the head has")
+        bundles = extend_bundles(growth.old_size, tail, growth.entries)
+        if bundles and bundles[-1][0].width < TILE_WIDTH:
+            self._remember(growth.name, bundles[-1][1])
+        return list(_files(growth.prefix, [*tiles, *edge.partial(growth.old_size)], bundles))
+
+    def _whole(self, growth: _Growth, place: Tile | Bundle, data: bytes | None) -> bytes:
+        """Return the bytes of a partial tile or bundle; those of the full one if somebody has tidied up."""
+        if data is None:
+            full = Tile(place.level, place.index) if isinstance(place, Tile) else Bundle(place.index)
+            (data,) = self._objects.get_many([f"{growth.prefix}{full.path()}"])
+        if data is None:
+            raise TileInvalid(f"{growth.prefix}{place.path()} is missing")
+        return data
+
+    def _checked_tail(self, growth: _Growth, bundle: Bundle, data: bytes, tile: bytes) -> bytes:
+        """Return the partial bundle that grows, if its entries are those whose hashes are in the tile.
+
+        The root shows that the tile is the right one; without this a changed entry would go on into bundles for ever.
+        """
+        if self._tails.get(growth.name) == hashlib.sha256(data).digest():
+            return data
+        entries = bundle.entries(data)
+        if b"".join(map(leaf_hash, entries)) != tile[: bundle.width * len(growth.root)]:
+            raise TileInvalid(f"{bundle.path()} has other entries than those of its tile")
+        return _cut(data, entries)
+
+    def _remember(self, name: str, tail: bytes) -> None:
+        if len(self._tails) >= _REMEMBERED_MAX and name not in self._tails:
+            self._tails.clear()  # they are checked again
+        self._tails[name] = hashlib.sha256(tail).digest()
+
+    def _made_anew(self, prefix: str, edge: TileEdge, entries: Iterator[bytes]) -> Iterator[_File]:
+        tail = b""
+        while block := list(islice(entries, _BLOCK)):
+            bundles = extend_bundles(edge.size, tail, block)
+            bundle, data = bundles[-1]
+            tail = data if bundle.width < TILE_WIDTH else b""
+            tiles = edge.extend([leaf_hash(entry) for entry in block])
+            yield from _files(prefix, tiles, bundles)
+        yield from _files(prefix, edge.partial(), ())
+
+
+def _files(prefix: str, tiles: Iterable[TileFile], bundles: Iterable[BundleFile]) -> Iterator[_File]:
+    yield from ((f"{prefix}{tile.path()}", data) for tile, data in tiles)
+    yield from ((f"{prefix}{bundle.path()}", data) for bundle, data in bundles)
+
+
+def _root_growth(made: MadeRound) -> _Growth:
+    return _Growth(ROOT_LOG, ROOT_PREFIX, made.round, made.root, (made.leaf,), (leaf_hash(made.leaf),))
+
+
+def _chain_growth(one: ChainGrowth) -> _Growth:
+    return _Growth(one.chain, chain_prefix(one.chain), one.old_size, one.root, one.entries, one.hashes)
+
+
+def _prefix(name: str) -> str:
+    return chain_prefix(name) if name != ROOT_LOG else ROOT_PREFIX
+
+
+def _shown(name: str) -> str:
+    return f"chain {name}" if name != ROOT_LOG else "the root log"
+
+
+def _cut(data: bytes, entries: Sequence[bytes]) -> bytes:
+    """Return the part of a bundle that holds its first entries: a full one may stand in for a partial one."""
+    return data[: sum(2 + len(entry) for entry in entries)]
