@@ -113,7 +113,9 @@ class Ways:
         root_path = inclusion_proof(number, size, self.archive.root_nodes(size))
         with_log = f"the root log's tiles at size {size}"
         _verified(with_log, root_path, leaf.hash(), number, size, checkpoint.root)
-        timestamp = self.archive.timestamp(size)
+        # Nobody is asked for what is known not to be there: maps of rounds with a timestamp are always kept.
+        stamped = first_anchored(self.archive.rounds.known(), size - 1) == size - 1
+        timestamp = self.archive.timestamp(size) if stamped else None
         return RootedMap(
             index=place.index,
             map_path=tuple(map_path),
