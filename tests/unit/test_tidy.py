@@ -356,7 +356,8 @@ class TestMetrics:
     def test_names(self) -> None:
         """Names begin with the product and the role; what is measured ends with its unit."""
         families = list(metrics.REGISTRY.collect())
-        check_none(one.name for one in families if not re.match("sealstream_(processor|sink|verifier)_[a-z]", one.name))
+        roles = "sealstream_(processor|sink|verifier|notary|witness)_[a-z]"
+        check_none(one.name for one in families if not re.match(roles, one.name))
         units = re.compile("_(seconds|bytes|records|offsets|partitions|tenants|chains|entries|ratio)$")
         check_none(one.name for one in families if one.type != "counter" and not units.search(one.name))
 
@@ -365,7 +366,7 @@ class TestMetrics:
         labels = {
             label for family in metrics.REGISTRY.collect() for sample in family.samples for label in sample.labels
         }
-        assert labels <= {"kind", "partition", "type", "le", "reason", "role", "status"}
+        assert labels <= {"kind", "origin", "partition", "type", "le", "reason", "role", "status"}
 
 
 def begins(path: Path) -> bool:

