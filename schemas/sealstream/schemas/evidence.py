@@ -179,7 +179,7 @@ def verify_proof(
     entry = proof.parsed_entry()
     at_hand = tuple(one for one in (payload, proof.payload) if one is not None)
     for one in at_hand:
-        _verify_payload(entry, one)
+        verify_payload(entry, one)
     key = map_key(proof.nonce, entry.tenant)
     leaf_hash = entry_hash(proof.entry)
     root = root_from_inclusion(proof.path, leaf=leaf_hash, index=entry.seq, size=proof.size)
@@ -213,8 +213,47 @@ def verify_proof(
     )
 
 
-def _verify_payload(entry: Entry, payload: bytes) -> None:
-    """Refuse a payload that the entry does not commit to, or that says something else than the entry."""
+@dataclass(frozen=True, slots=True)
+class RootedEvidence:
+    """What the way from a chain's state up to a root checkpoint shows.
+
+    Arguments:
+        trusted: The root checkpoint, and who signed it.
+        level: How much stands behind it.
+        existed_by: As in :class:`Evidence`.
+    """
+
+    trusted: TrustedCheckpoint
+    level: ProofLevel
+    existed_by: tuple[TimeBound, ...]
+
+
+def verify_rooted(
+    rooted: RootedMap, leaf: MapLeaf, reader: Reader, *, timestamp_roots: bytes | None = None, origin: str | None = None
+) -> RootedEvidence:
+    """Return what a way shows, if it leads from a chain's leaf in the map to a root checkpoint that is believed.
+
+    Arguments:
+        rooted: The way.
+        leaf: The chain's leaf: its size and the root that was computed for it.
+        reader: As for :func:`verify_proof`.
+        timestamp_roots: As there.
+        origin: As there.
+
+    Raises:
+        SealstreamError: As :func:`verify_proof`.
+    """
+    _verify_way(rooted, leaf)
+    now = _believe(rooted, reader, timestamp_roots, origin)
+    return RootedEvidence(now.trusted, _level(now), _existed_by(now))
+
+
+def verify_payload(entry: Entry, payload: bytes) -> None:
+    """Refuse a payload that the entry does not commit to, or that says something else than the entry.
+
+    Raises:
+        EvidenceInvalid: It is such a payload.
+    """
     name = f"the payload of {entry.tenant} seq {entry.seq}"
     if len(payload) != entry.length or payload_digest(payload) != entry.payload:
         raise EvidenceInvalid(
