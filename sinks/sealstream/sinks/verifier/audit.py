@@ -1,25 +1,30 @@
 """``sealstream verify``: the whole store, one tenant of it, or a range, recomputed from the bytes that it holds.
 
-The level is ``chain``: that every entry and payload is the one that the chain commits to, and that nothing is missing
-inside. What a chain by itself cannot exclude is said in words with every result.
+By itself that reaches the level ``chain``: that every entry and payload is the one that the chain commits to, and that
+nothing is missing inside. Held against what was published it reaches the level of the checkpoint. What even a clean
+result cannot exclude is said in words with every result.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
 from sealstream.schemas.errors import ConfigError, SealstreamError, StoreError
+from sealstream.schemas.tenant_name import is_chain
 from sealstream.schemas.violation import Violation
+from sealstream.sinks.verifier.against import PublishedCheck
 from sealstream.sinks.verifier.audit_state import AuditState
 from sealstream.sinks.verifier.crew import Crew
 from sealstream.sinks.verifier.ledger import Findings, Ledger
+from sealstream.sinks.verifier.levels import Level, not_excluded
 from sealstream.sinks.verifier.pieces import PIECE_ENTRIES, SEQ_MAX, Part, plan
+from sealstream.sinks.verifier.published import Against, Published
 from sealstream.sinks.verifier.stored_chain import End
 from sealstream.sinks.verifier.stored_rows import StoreReader, open_store
 
@@ -31,28 +36,6 @@ CLEAN: Final = 0
 VIOLATED: Final = 1
 NOT_CHECKED: Final = 2
 
-
-class Level(IntEnum):
-    """How much a verification excludes, each level more than the one before."""
-
-    CHAIN = 1
-    CHECKPOINT = 2
-    WITNESSED = 3
-    ANCHORED = 4
-
-    @property
-    def word(self) -> str:
-        """The level as it is written."""
-        return self.name.lower()
-
-
-NOT_EXCLUDED: Final = (
-    "that the end of a chain was cut off together with the store's own record of where it ended",
-    "that a whole chain was written anew from its genesis by somebody who could write the store",
-    "that something was changed before it was stored: the verifier compares the chain with Kafka, not this check",
-    "that columns kept for search (sealstream.events) were altered: they are derived, and never evidence",
-)
-"""What holds of a clean result at the level ``chain``, in words."""
 
 Progress = Callable[[int, int], None]
 
@@ -67,8 +50,11 @@ class VerifyResult:
         entries: Number of entries that were checked now.
         violations: The first violations that were found.
         violations_total: Number of violations that were found.
-        checked_through: The last seq of each chain up to which all that was checked holds, now or in earlier runs.
-        as_of: The moment of the store that was checked.
+        checked_through: The last seq of each chain up to which all that was checked holds, now or in earlier runs; at
+            levels above ``chain``, as far as the checkpoint covers it.
+        growth: Number of entries that stand behind what was published, and are checked at the level ``chain`` only.
+        as_of: When the checkpoint was there that the level comes from; at the level ``chain``, and where nobody says
+            when, the moment of the store that was checked.
         failure: Why it could not be checked, or not as was asked; ``None`` if it was.
         not_excluded: What a clean result does not exclude, in words.
     """
@@ -79,9 +65,10 @@ class VerifyResult:
     violations: list[Violation] = field(default_factory=list[Violation])
     violations_total: int = 0
     checked_through: dict[str, int] = field(default_factory=dict[str, int])
+    growth: int = 0
     as_of: datetime = field(default_factory=lambda: datetime.now(UTC))
     failure: SealstreamError | None = None
-    not_excluded: tuple[str, ...] = NOT_EXCLUDED
+    not_excluded: tuple[str, ...] = not_excluded(Level.CHAIN)
 
     @property
     def is_valid(self) -> bool:
@@ -106,6 +93,7 @@ class VerifyResult:
             "violations_total": self.violations_total,
             "violations": [violation.to_dict() for violation in self.violations],
             "checked_through": self.checked_through,
+            "growth": self.growth,
             "as_of": self.as_of.isoformat(),
             "failure": failure,
             "not_excluded": list(self.not_excluded),
@@ -119,6 +107,7 @@ def verify_store(
     first_seq: int | None = None,
     last_seq: int | None = None,
     require: Level = Level.CHAIN,
+    against: Against | None = None,
     state_path: Path | None = None,
     on_progress: Progress | None = None,
     timeout_seconds: float = STATEMENT_SECONDS,
@@ -135,6 +124,7 @@ def verify_store(
         first_seq: From this seq on; needs a tenant.
         last_seq: Up to this seq; needs a tenant.
         require: The level that is needed; a higher one than this check reaches counts as not checked.
+        against: What was published, and whom to believe about it; ``None`` for the level ``chain``.
         state_path: A file that remembers how far all was verified. What it says was verified is not checked again but
             for its last entry; it is read at the beginning, and written as the verification goes on.
         on_progress: Called with the number of entries that are done, and of all that there are to do.
@@ -150,17 +140,54 @@ def verify_store(
     result = VerifyResult()
     try:
         _check_request(tenant, first_seq, last_seq, state_path)
-        crew = Crew(database_url, workers, piece_entries, timeout_seconds)
-        with open_store(database_url, timeout_seconds=timeout_seconds) as reader:
-            _Audit(reader, result, state_path, on_progress or _no_progress).run(tenant, first_seq, last_seq, crew)
-        if require > result.level:
+        if against is None and require > Level.CHAIN:
             raise ConfigError(
-                f"the level {require.word} is required, and this check reaches {result.level.word}",
-                hint="a chain by itself cannot show more: see what is not excluded",
+                f"the level {require.word} takes a policy, and none is given",
+                hint="give --policy and --log, or set SEALSTREAM_POLICY and SEALSTREAM_LOG_STORAGE",
             )
+        crew = Crew(database_url, workers, piece_entries, timeout_seconds)
+        with ExitStack() as resources:
+            published = None
+            if against is not None:
+                published = Published(against, tenant, timeout_seconds=timeout_seconds, resources=resources)
+                _gather(published, database_url, tenant, require, timeout_seconds)
+            reader = resources.enter_context(open_store(database_url, timeout_seconds=timeout_seconds))
+            audit = _Audit(reader, result, published, state_path, on_progress or _no_progress)
+            audit.run(tenant, first_seq, last_seq, crew)
+        _check_level(result, require, published)
     except SealstreamError as error:
         result.failure = error
     return result
+
+
+def _gather(
+    published: Published, database_url: str, tenant: str | None, require: Level, timeout_seconds: float
+) -> None:
+    """Read what is published, all of it before the store's snapshot is taken: so the store must have all of it."""
+    published.gather(require)
+    if published.is_mapped:
+        return
+    names = [tenant]
+    if tenant is None:
+        with open_store(database_url, timeout_seconds=timeout_seconds) as peek:
+            peek.check_tables()
+            names = list(peek.tenants())
+    published.name(name for name in names if name is not None and is_chain(name))
+
+
+def _check_level(result: VerifyResult, require: Level, published: Published | None) -> None:
+    """Refuse a result that has not reached what was asked for.
+
+    Raises:
+        ConfigError: It has not.
+    """
+    if require <= result.level:
+        return
+    why = "" if published is None or published.believed is None else published.believed.why_not_more
+    raise ConfigError(
+        f"the level {require.word} is required, and this check reaches {result.level.word}{f': {why}' if why else ''}",
+        hint="see what is not excluded",
+    )
 
 
 def _check_request(tenant: str | None, first_seq: int | None, last_seq: int | None, state_path: Path | None) -> None:
@@ -181,10 +208,16 @@ class _Audit:
     """One verification under way."""
 
     def __init__(
-        self, reader: StoreReader, result: VerifyResult, state_path: Path | None, on_progress: Progress
+        self,
+        reader: StoreReader,
+        result: VerifyResult,
+        published: Published | None,
+        state_path: Path | None,
+        on_progress: Progress,
     ) -> None:
         self._reader = reader
         self._result = result
+        self._published = published
         self._path = state_path
         self._on_progress = on_progress
         self._state: AuditState | None = None
@@ -206,10 +239,14 @@ class _Audit:
         ends = self._reader.ends()
         tenants = sorted({*self._reader.tenants(), *known}) if tenant is None else [tenant]
         last = SEQ_MAX if last is None else last
+        check = None
+        if self._published is not None:
+            check = PublishedCheck(self._published, self._reader.places(), tenant=tenant, names=tenants)
 
         def whole_of(name: str) -> Part:
             seen = known.get(name)
-            return Part(name, first or 0 if seen is None else seen.seq, last, seen=seen, end=ends.get(name))
+            part = Part(name, first or 0 if seen is None else seen.seq, last, seen=seen, end=ends.get(name))
+            return part if check is None else check.part(part)
 
         self._total = sum(
             max(0, min(ends[name].seq, last) - whole_of(name).first + 1) for name in tenants if name in ends
@@ -219,9 +256,12 @@ class _Audit:
             whole_of=whole_of,
             on_end=self._remember,
             on_entries=self._step,
+            on_chain=None if check is None else check.take,
         )
         try:
             crew.verify(ledger, self._reader, self._total)
+            if check is not None:
+                self._compare(check, ledger.found)
         finally:
             self._take(ledger.found)
             self._save()
@@ -232,6 +272,17 @@ class _Audit:
                 f"the store shows {what} to verify",
                 hint="check the name and the range, and that this login may read it (sealstream.reader_tenants)",
             )
+
+    def _compare(self, check: PublishedCheck, found: Findings) -> None:
+        """Hold what was found against what was published; only then the result has its level."""
+        assert self._published is not None
+        check.finish(found)
+        if self._published.findings:  # there was nothing to hold it against
+            return
+        result = self._result
+        result.level, result.growth = self._published.level, check.growth
+        result.as_of = self._published.as_of or result.as_of
+        result.not_excluded = not_excluded(result.level, *self._published.words)
 
     def _window_of(self, tenant: str) -> int | None:
         genesis = self._reader.genesis(tenant, 0)

@@ -17,6 +17,7 @@ from sealstream.sinks.verifier.copying import Connection, copy_out
 from sealstream.sinks.verifier.stored_chain import End, StoredChain, StoredRow
 from sealstream.sinks.verifier.stored_copy import CopyRow
 from sealstream.sinks.verifier.stored_ordinary import OrdinaryRows
+from sealstream.sinks.verifier.stored_places import StorePlaces
 
 ENTRIES_FETCHED: Final = 2_000
 PAYLOADS_FETCHED_MIN: Final = 16
@@ -84,6 +85,10 @@ class StoreReader:
     def close(self) -> None:
         """Close what was opened beside the connection."""
         self._beside.close()
+
+    def places(self) -> StorePlaces:
+        """Return what can be asked of single places of this snapshot."""
+        return StorePlaces(self._connection)
 
     def snapshot(self) -> str:
         """Return the name under which other connections can see what this one sees, for as long as it is open."""
