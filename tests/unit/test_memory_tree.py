@@ -10,6 +10,7 @@ from sealstream.schemas.errors import TreeInvalid
 from sealstream.schemas.memory_tree import MemoryTree
 from sealstream.schemas.merkle import EMPTY_ROOT, Node
 from sealstream.schemas.proofs import verify_consistency, verify_inclusion
+from sealstream.schemas.tile_tree import TileEdge
 from support import rfc_trees
 
 LEAVES = rfc_trees.leaves(70)
@@ -95,3 +96,13 @@ def test_has_no_other_nodes(place: tuple[int, int]) -> None:
         MemoryTree(LEAVES[:5]).inclusion_proof(5)
     with pytest.raises(TreeInvalid, match="does not continue"):
         MemoryTree(LEAVES[:5]).consistency_proof(6)
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 600, 65_537])
+def test_tiles_are_those_of_the_log(size: int) -> None:
+    """Its tiles are those that a log of the same leaves publishes."""
+    leaves = [number.to_bytes(32, "big") for number in range(size)]
+    edge = TileEdge()
+    full = edge.extend(leaves)
+
+    assert sorted(MemoryTree(leaves).tiles()) == sorted([*full, *edge.partial()])

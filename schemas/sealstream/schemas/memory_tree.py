@@ -5,11 +5,12 @@ For trees whose leaves change (the tenant map), and for trees that are small. It
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from sealstream.schemas.errors import TreeInvalid
 from sealstream.schemas.merkle import Node, check_hash, node_hash, node_hashes, subtree_hash
 from sealstream.schemas.proofs import consistency_proof, inclusion_proof
+from sealstream.schemas.tiles import TILE_HEIGHT, TILE_WIDTH, Tile
 
 
 class MemoryTree:
@@ -41,6 +42,13 @@ class MemoryTree:
         if not 0 <= place.index < len(row):
             raise TreeInvalid(f"a tree of {self.size} leaves has no node {place.index} at level {place.level}")
         return row[place.index]
+
+    def tiles(self) -> Iterator[tuple[Tile, bytes]]:
+        """Yield all tiles of the tree with their bytes, as C2SP tlog-tiles has them, level by level."""
+        for level, row in enumerate(self._rows[::TILE_HEIGHT]):
+            for begin in range(0, len(row), TILE_WIDTH):
+                hashes = row[begin : begin + TILE_WIDTH]
+                yield Tile(level, begin // TILE_WIDTH, len(hashes)), b"".join(hashes)
 
     def append(self, leaf: bytes) -> None:
         """Add a leaf's hash behind the last one.

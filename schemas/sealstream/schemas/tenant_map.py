@@ -19,6 +19,7 @@ from sealstream.schemas.errors import LeafInvalid, NameInvalid, TreeDiffers, Tre
 from sealstream.schemas.memory_tree import MemoryTree
 from sealstream.schemas.merkle import HASH_BYTES, SIZE_MAX, leaf_hash
 from sealstream.schemas.tenant_name import is_chain
+from sealstream.schemas.tiles import Tile
 
 MAP_LABEL: Final = b"sealstream/map1\n"
 NONCE_BYTES: Final = 32
@@ -194,6 +195,10 @@ class TenantMap:
             raise TreeInvalid(f"the tenant map has no chain with the key {key.hex()}")
         index = bisect_left(self._keys, key)
         return MapProof(leaf, index, self.size, tuple(self._tree.inclusion_proof(index)))
+
+    def tiles(self) -> Iterator[tuple[Tile, bytes]]:
+        """Yield all tiles of the map's tree with their bytes: with the leaves, all that proofs are made from."""
+        return self._tree.tiles()
 
     def __iter__(self) -> Iterator[MapLeaf]:
         return (self._leaves[key] for key in self._keys)

@@ -7,10 +7,10 @@ left it. What it says is its owner's memory, and no evidence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 from psycopg import errors
 
@@ -269,7 +269,7 @@ class NotaryDatabase:
         # A crash here leaves maps that the next call drops.
         return len(rounds)
 
-    def _mark(self, number: int, assignment: str, *values: object) -> None:
+    def _mark(self, number: int, assignment: LiteralString, *values: object) -> None:
         with self._transaction() as connection:
             done = connection.execute(
                 f"UPDATE sealstream_notary.rounds SET {assignment} WHERE round = %s",  # noqa: S608 - made of constants
@@ -279,7 +279,7 @@ class NotaryDatabase:
                 raise StoreError(f"the notary's database has no round {number}")
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def _transaction(self) -> Generator[Connection]:
         """Begin a transaction whose commit is durable; whatever fails within, the connection is given up."""
         try:
             if self._connection is None or self._connection.closed:
