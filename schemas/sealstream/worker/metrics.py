@@ -143,3 +143,26 @@ WITNESS_LAST_COSIGNED: Final = gauge(
     "witness_last_cosigned_timestamp_seconds", "Time in the latest cosignature; 0 if there is none.", "origin"
 )
 WITNESS_SECONDS: Final = seconds("witness_request_seconds", "Time from a request's first byte to its answer.")
+WITNESS_RECOMPUTED_ENTRIES: Final = counter(
+    "witness_recomputed_entries_total", "Entries of audit.chained that the recomputing witness has read."
+)
+WITNESS_RECOMPUTED_ROUNDS: Final = counter(
+    "witness_recomputed_rounds_total", "Rounds of the root log that the recomputing witness found to be right."
+)
+WITNESS_REFUSED_ROUNDS: Final = counter(
+    "witness_refused_rounds_total",
+    "Checkpoints that do not equal what was recomputed, by the violation's type; open: behind an open violation.",
+    "type",
+)
+
+# -- notary: witnesses and anchors ---------------------------------------------------------------------------------
+
+NOTARY_WITNESS_REFUSALS: Final = counter(
+    "notary_witness_refusals_total", "Times that a witness was asked and did not cosign, by its name.", "witness"
+)
+NOTARY_ANCHOR_FAILURES: Final = counter(
+    "notary_anchor_failures_total", "Attempts to anchor a root checkpoint outside that failed, by anchor.", "anchor"
+)
+NOTARY_ANCHOR_LAST: Final = gauge(
+    "notary_anchor_last_timestamp_seconds", "When a root checkpoint was last anchored, by anchor.", "anchor"
+)
