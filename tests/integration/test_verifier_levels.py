@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sealstream.sinks.verifier.audit import Level, VerifyResult
+from sealstream.sinks.verifier.audit import VerifyResult
+from sealstream.sinks.verifier.levels import Level
 from support.compared import Compared, compared
 from support.providers import fresh_database
 from support.stores import migrated

@@ -12,7 +12,8 @@ import pytest
 from sealstream.kafka.partition import partition_of
 from sealstream.schemas.entry import Genesis
 from sealstream.schemas.errors import ConfigError, StoreError, Unreachable
-from sealstream.sinks.verifier.audit import Level, VerifyResult, verify_store
+from sealstream.sinks.verifier.audit import VerifyResult, verify_store
+from sealstream.sinks.verifier.levels import Level
 from support.chained import INSTANCE, Sealed
 from support.model import LostRange, Model, SourceRecord, next_epoch
 from support.publish import event_value

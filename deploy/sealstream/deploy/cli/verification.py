@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
+from sealstream.deploy.cli.comparison import (
+    AgeOption,
+    AtOption,
+    CheckpointOption,
+    LogOption,
+    PolicyOption,
+    RootsOption,
+    RotationsOption,
+    against_of,
+)
 from sealstream.deploy.cli.output import JsonOption, print_error, print_items, print_json, print_line, print_table
 
 if TYPE_CHECKING:
@@ -41,17 +51,39 @@ def verify(
         typer.Option(min=1, max=256, metavar="N", help="Processes that share the work.", show_default="one a core"),
     ] = None,
     require: Annotated[_LevelName, typer.Option(metavar="LEVEL", help="The level that is needed.")] = "chain",
+    policy: PolicyOption = None,
+    rotations: RotationsOption = None,
+    timestamp_roots: RootsOption = None,
+    log: LogOption = None,
+    checkpoint: CheckpointOption = None,
+    at: AtOption = None,
+    not_older_than: AgeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute the store from its own bytes: every entry, every link, every payload.
+    """Recompute the store from its own bytes: every entry, every link, every payload; and hold it against what was
+    published of it, where a policy says whom to believe about that.
 
     Exit code 0 if all of it holds, 1 if not, 2 if it could not be checked. What even a clean result cannot exclude is
-    said with it. At the level "chain" nothing outside the store takes part; higher levels are not reached yet.
+    said with it. At the level "chain" nothing outside the store takes part. Levels above are those of the checkpoint
+    that it was held against: "checkpoint" (the log has signed), "witnessed" (so has the policy's quorum), "anchored"
+    (and a timestamp authority says by when).
     """
     from sealstream.worker.settings import load_settings
 
-    url = load_settings().database_url()
-    from sealstream.sinks.verifier.audit import Level, verify_store
+    settings = load_settings()
+    url = settings.database_url()
+    against = against_of(
+        settings,
+        policy=policy,
+        rotations=rotations,
+        timestamp_roots=timestamp_roots,
+        log=log,
+        checkpoint=checkpoint,
+        at=at,
+        age_seconds_max=not_older_than,
+    )
+    from sealstream.sinks.verifier.audit import verify_store
+    from sealstream.sinks.verifier.levels import Level
 
     with _progress_bar() as on_progress:
         result = verify_store(
@@ -60,6 +92,7 @@ def verify(
             first_seq=first_seq,
             last_seq=last_seq,
             require=Level[require.upper()],
+            against=against,
             state_path=state,
             on_progress=on_progress,
             workers=workers or _cores(),
@@ -87,6 +120,8 @@ def _print_result(result: VerifyResult) -> None:
     if result.entries or result.violations:
         print_line(verification_headline(result))
         print_line(f"level {result.level.word}, as of {result.as_of.isoformat(timespec='seconds')}")
+        if result.growth:
+            print_line(f"{result.growth:,} entries stand behind the checkpoint: they hold at the level chain")
         for name, seq in result.checked_through.items() if result.chains == 1 else ():
             print_line(f"{name} holds through seq {seq}")
         print_line("not excluded at this level:")
