@@ -50,10 +50,18 @@ _DISCARDED_BYTES_MAX: Final = 32 * BODY_BYTES_MAX
 """So much of a body that is too large is read to its end: a client that still sends would not hear the answer."""
 _TEXT: Final = "text/plain; charset=utf-8"
 _SIZE: Final = "text/x.tlog.size"  # without a charset: clients compare it as a whole
-_NOT_SIGNED: Final = frozenset(
-    {Reason.MALFORMED, Reason.UNKNOWN_LOG, Reason.UNSIGNED, Reason.BUSY, Reason.TOO_LARGE, Reason.TOO_SLOW}
+_NOT_SAID: Final = frozenset(
+    {
+        Reason.MALFORMED,
+        Reason.UNKNOWN_LOG,
+        Reason.UNSIGNED,
+        Reason.OLD_SIZE,
+        Reason.BUSY,
+        Reason.TOO_LARGE,
+        Reason.TOO_SLOW,
+    }
 )
-"""Refusals of what anybody can send; they are counted, and not logged."""
+"""Refusals of what anybody can send, and how a log learns the size: they are counted, and not logged."""
 
 
 class WitnessServer:
@@ -278,7 +286,7 @@ async def _body(request: Request) -> bytes:
 
 def _refused(refusal: Refusal) -> Response:
     metrics.WITNESS_REFUSED.labels(refusal.reason).inc()
-    if refusal.reason not in _NOT_SIGNED:
+    if refusal.reason not in _NOT_SAID:
         logger().warning("refused", reason=str(refusal.reason), detail=refusal.words)
     if refusal.reason is Reason.OLD_SIZE:
         return Response(f"{refusal.size}\n", refusal.status, headers={"content-type": _SIZE})

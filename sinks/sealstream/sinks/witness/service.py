@@ -72,6 +72,7 @@ class Witness:
         settings = self._settings
         key, known, history = witness_key(settings), known_logs(settings), key_history(settings)
         path = _path(settings)
+        check_in_use(key, history, now_seconds=int(time.time()))
         failpoints = Failpoints.from_environment(FAILPOINTS)
         with ExitStack() as stack:
             memory = Memory(path, key=key.verifier, history=history, now_seconds=int(time.time()))
@@ -150,6 +151,21 @@ def key_history(settings: Settings) -> KeyHistory:
         HistoryForked: Two records contradict each other.
     """
     return KeyHistory(parse_rotations(f"{settings.rotations}\n".encode()) if settings.rotations else ())
+
+
+def check_in_use(key: SignerKey, history: KeyHistory, *, now_seconds: int) -> None:
+    """Refuse a key whose cosignatures count for nobody who has the same records.
+
+    Raises:
+        ConfigError: The key is not in use yet, or no longer.
+    """
+    verifier = key.verifier
+    (dated,) = (dated for dated in history.lineage(verifier) if dated.key == verifier)
+    if not dated.in_use(now_seconds):
+        raise ConfigError(
+            f"the key {verifier.name}+{verifier.key_id.hex()} is not in use, by the records of rotations",
+            hint="give the key that is in SEALSTREAM_WITNESS_KEY",
+        )
 
 
 def _path(settings: Settings) -> Path:
