@@ -17,52 +17,17 @@ from sealstream.sinks.proofs.archive import Archive
 from sealstream.sinks.proofs.database import NotaryDatabase
 from sealstream.sinks.proofs.proving import AsyncProver, Prover, Strength
 from sealstream.sinks.store.reader import AuditStore
-from support.chained import Chains
-from support.notarised import FIRST_ROUND_SECONDS, MAP_SECRET, ROUND_SECONDS, Notarised, policy, reader
-from support.notes import policy as other_policy
-from support.stored_records import MemoryRecords
-
-
-class Instance:
-    """An instance in memory, to which events come round by round."""
-
-    def __init__(self) -> None:
-        self.chains = Chains()
-        self.store = MemoryRecords()
-        self.notary = Notarised()
-        self.fresh()
-
-    def fresh(self, *, judged: bool = True) -> Prover:
-        """Begin with a prover that knows nothing yet."""
-        archive = Archive(cast("NotaryDatabase", self.notary), self.notary.objects)
-        self.prover = Prover(
-            cast("AuditStore", self.store), archive, map_secret=MAP_SECRET, policy=policy() if judged else None
-        )
-        return self.prover
-
-    def events(self, tenant: str, *ids: str) -> None:
-        """Let events be chained and stored."""
-        for event_id in ids:
-            made = self.chains.event(tenant, event_id)
-            self.store.add(made)
-            self.notary.add(made)
+from support.memory_notary import FIRST_ROUND_SECONDS, MAP_SECRET, ROUND_SECONDS, reader
+from support.provable import Provable, provable
 
 
 @pytest.fixture
-def instance() -> Instance:
+def instance() -> Provable:
     """Three rounds: two tenants, one more, and more of the first one."""
-    made = Instance()
-    made.events("acme", "ev-1", "ev-2")
-    made.events("globex", "ev-1")
-    made.notary.round()
-    made.events("initech", *(f"ev-{n}" for n in range(300)))
-    made.notary.round()
-    made.events("acme", *(f"ev-{n}" for n in range(3, 600)))
-    made.notary.round()
-    return made
+    return provable()
 
 
-def test_proof_of_each_record_holds_by_its_readers_policy(instance: Instance) -> None:
+def test_proof_of_each_record_holds_by_its_readers_policy(instance: Provable) -> None:
     """Whichever entry is proven, its file, read back, is believed by who knows the policy and nothing else."""
     for tenant, seq in (("acme", 0), ("acme", 2), ("acme", 3), ("acme", 599), ("globex", 1), ("initech", 255)):
         made = instance.prover.get_record_proof(tenant, seq)
@@ -71,13 +36,13 @@ def test_proof_of_each_record_holds_by_its_readers_policy(instance: Instance) ->
         assert shown.entry_hash == instance.store.get_record(tenant, seq).chain_hash
 
 
-def test_earliest_round_that_has_the_entry_is_taken(instance: Instance) -> None:
+def test_earliest_round_that_has_the_entry_is_taken(instance: Provable) -> None:
     """An entry of the first round is proven by its checkpoint, so that the time shown is the earliest one."""
     rounds = [instance.prover.get_record_proof("acme", seq).proof.rooted.round for seq in (0, 2, 3, 599)]
     assert rounds == [0, 0, 2, 2]
 
 
-def test_time_is_bounded_from_both_sides(instance: Instance) -> None:
+def test_time_is_bounded_from_both_sides(instance: Provable) -> None:
     """The round before shows the chain without the entry, so that who reads the proof knows since when it was there."""
     made = instance.prover.get_record_proof("acme", 3)
     assert made.evidence is not None
@@ -88,18 +53,16 @@ def test_time_is_bounded_from_both_sides(instance: Instance) -> None:
     assert instance.prover.get_record_proof("acme", 3, earlier=False).proof.earlier is None
 
 
-def test_every_record_of_an_id_is_proven(instance: Instance) -> None:
+def test_every_record_of_an_id_is_proven(instance: Provable) -> None:
     """An id alone is not unique: each of its records gets a proof, a duplicate included, which carries no payload."""
-    made = instance.chains.event("acme", "ev-1", kind=Kind.DUPLICATE, ref=1)
-    instance.store.add(made)
-    instance.notary.add(made)
+    instance.duplicate("acme", "ev-1", ref=1)
     instance.notary.round()
     found = instance.prover.get_event_proof("acme", "ev-1")
     assert [(one.record.seq, one.record.kind) for one in found] == [(1, Kind.EVENT), (600, Kind.DUPLICATE)]
     assert [one.proof.schema is None for one in found] == [False, True]
 
 
-def test_next_checkpoint_with_a_quorum_is_taken(instance: Instance) -> None:
+def test_next_checkpoint_with_a_quorum_is_taken(instance: Provable) -> None:
     """Where a round's own checkpoint did not reach its quorum, a later one that did covers it."""
     instance.events("acme", "late")
     instance.notary.round(witnesses=1)
@@ -110,7 +73,7 @@ def test_next_checkpoint_with_a_quorum_is_taken(instance: Instance) -> None:
     assert (made.proof.rooted.round, made.proof.rooted.checkpoint().size) == (3, 5)
 
 
-def test_what_no_round_has_is_not_yet_provable(instance: Instance) -> None:
+def test_what_no_round_has_is_not_yet_provable(instance: Provable) -> None:
     """A fresh event is no error of the store: it is said since when it is there, and how long it normally takes."""
     instance.events("acme", "fresh")
     with pytest.raises(NotYetProvable, match=r"tenant acme seq 600 .*received 2023-11-14.*no round") as raised:
@@ -120,7 +83,7 @@ def test_what_no_round_has_is_not_yet_provable(instance: Instance) -> None:
     assert instance.prover.get_event_proof("acme", "fresh")[0].proof.rooted.round == 3
 
 
-def test_anchored_proof_waits_for_a_timestamp(instance: Instance) -> None:
+def test_anchored_proof_waits_for_a_timestamp(instance: Provable) -> None:
     """Asked for an anchored proof, the first timestamped checkpoint from the round on is taken, with its timestamp."""
     with pytest.raises(NotYetProvable, match="timestamped"):
         instance.prover.get_record_proof("acme", 1, strength=Strength.ANCHORED)
@@ -131,7 +94,7 @@ def test_anchored_proof_waits_for_a_timestamp(instance: Instance) -> None:
     assert made.proof.rooted.timestamps == (b"a timestamp",)
 
 
-def test_map_that_was_pruned_is_done_without(instance: Instance) -> None:
+def test_map_that_was_pruned_is_done_without(instance: Provable) -> None:
     """Maps go after an hour: the next one that is kept is taken, also by who knew the one that has gone."""
     assert instance.prover.get_record_proof("globex", 1).proof.rooted.round == 0
     instance.notary.prune(0)
@@ -141,7 +104,7 @@ def test_map_that_was_pruned_is_done_without(instance: Instance) -> None:
     assert instance.fresh().get_record_proof("globex", 1).proof.rooted.round == 2
 
 
-def test_fewer_files_are_read_once_they_are_known(instance: Instance) -> None:
+def test_fewer_files_are_read_once_they_are_known(instance: Provable) -> None:
     """A proof never reads the chain: some files for the first one, and none that were read for the next one."""
     instance.prover.get_record_proof("acme", 300)
     first = instance.notary.objects.gets
@@ -150,20 +113,20 @@ def test_fewer_files_are_read_once_they_are_known(instance: Instance) -> None:
     assert instance.notary.objects.gets == first
 
 
-def _edit_chain_tile(instance: Instance) -> None:
+def _edit_chain_tile(instance: Provable) -> None:
     _flip(instance, "chains/acme/tile/0/000")
 
 
-def _edit_root_tile(instance: Instance) -> None:
+def _edit_root_tile(instance: Provable) -> None:
     _flip(instance, "root/tile/0/000.p/3")
 
 
-def _flip(instance: Instance, path: str) -> None:
+def _flip(instance: Provable, path: str) -> None:
     files = instance.notary.objects.files
     files[path] = bytes((files[path][0] ^ 1,)) + files[path][1:]
 
 
-def _edit_map(instance: Instance) -> None:
+def _edit_map(instance: Provable) -> None:
     leaves = instance.notary.leaves
     data = leaves[2, 0]
     instance.notary.leaves = {place: data if place == (2, 0) else kept for place, kept in leaves.items()}
@@ -172,16 +135,16 @@ def _edit_map(instance: Instance) -> None:
     )
 
 
-def _edit_map_tile(instance: Instance) -> None:
+def _edit_map_tile(instance: Provable) -> None:
     data = instance.notary.tiles[2, 0, 0]
     instance.notary.tiles[2, 0, 0] = bytes(byte ^ 1 for byte in data)
 
 
-def _lose_tile(instance: Instance) -> None:
+def _lose_tile(instance: Provable) -> None:
     del instance.notary.objects.files["chains/acme/tile/0/000"]
 
 
-def _other_checkpoint(instance: Instance) -> None:
+def _other_checkpoint(instance: Provable) -> None:
     files = instance.notary.objects.files
     files[root_checkpoint_path(3)] = files[root_checkpoint_path(2)]
 
@@ -198,7 +161,7 @@ def _other_checkpoint(instance: Instance) -> None:
     ],
 )
 def test_what_does_not_hold_is_named_and_not_given_out(
-    instance: Instance, change: Callable[[Instance], None], words: str
+    instance: Provable, change: Callable[[Provable], None], words: str
 ) -> None:
     """Whatever was changed in storage or database: the error names tenant, seq and what differs."""
     change(instance)
@@ -207,16 +170,16 @@ def test_what_does_not_hold_is_named_and_not_given_out(
     assert (raised.value.tenant, raised.value.seq) == ("acme", 10)
 
 
-def test_stored_entry_that_is_not_the_published_one_is_named(instance: Instance) -> None:
+def test_stored_entry_that_is_not_the_published_one_is_named(instance: Provable) -> None:
     """An entry that was exchanged in the store, whole and with its hash, does not stand in the published tree."""
-    other = Instance()
+    other = Provable()
     other.events("acme", "ev-x")
     instance.store.all = [other.store.get_record("acme", 1) if one.seq == 1 else one for one in instance.store.all]
     with pytest.raises(EvidenceDamaged, match=r"tenant acme seq 1: .*stored entry"):
         instance.prover.get_record_proof("acme", 1)
 
 
-def test_checkpoint_that_the_policy_does_not_believe_is_not_given_out(instance: Instance) -> None:
+def test_checkpoint_that_the_policy_does_not_believe_is_not_given_out(instance: Provable) -> None:
     """A prover with a policy gives out no proof that its own policy would refuse; one without judges the trees."""
     path = root_checkpoint_path(1)
     note = instance.notary.objects.files[path]
@@ -224,10 +187,9 @@ def test_checkpoint_that_the_policy_does_not_believe_is_not_given_out(instance: 
     with pytest.raises(QuorumMissing):
         instance.prover.get_record_proof("acme", 1)
     assert instance.fresh(judged=False).get_record_proof("acme", 1).evidence is None
-    assert other_policy() != policy()
 
 
-def test_what_is_not_there_is_said(instance: Instance) -> None:
+def test_what_is_not_there_is_said(instance: Provable) -> None:
     """An unknown event, a seq behind the end, and a database that is away are said as what they are."""
     with pytest.raises(StoreError, match="no event ev-x of tenant acme"):
         instance.prover.get_event_proof("acme", "ev-x")
@@ -241,7 +203,7 @@ def test_what_is_not_there_is_said(instance: Instance) -> None:
         prover.get_record_proof("acme", 1)
 
 
-def test_both_fronts_give_the_same(instance: Instance) -> None:
+def test_both_fronts_give_the_same(instance: Provable) -> None:
     """From asyncio the same proofs come, byte for byte."""
 
     async def ask() -> tuple[bytes, bytes]:

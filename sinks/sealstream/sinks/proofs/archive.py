@@ -43,6 +43,9 @@ _MAP_TILE: Final = sql.SQL(
 _WITNESSED: Final = sql.SQL(
     "SELECT round FROM sealstream_notary.rounds WHERE round >= %s AND witnessed_at IS NOT NULL ORDER BY round LIMIT 1"
 )
+_LAST_WITNESSED: Final = sql.SQL(
+    "SELECT round FROM sealstream_notary.rounds WHERE witnessed_at IS NOT NULL ORDER BY round DESC LIMIT 1"
+)
 
 
 class NotKept(StoreError):
@@ -146,6 +149,11 @@ class Archive:
     def witnessed_from(self, number: int) -> int | None:
         """Return the first round from one on whose root checkpoint has reached its quorum; ``None`` for none."""
         rows = self._database.rows(_WITNESSED, number)
+        return int(rows[0][0]) if rows else None
+
+    def last_witnessed(self) -> int | None:
+        """Return the last round whose root checkpoint has reached its quorum; ``None`` for none."""
+        rows = self._database.rows(_LAST_WITNESSED)
         return int(rows[0][0]) if rows else None
 
     def root_checkpoint(self, size: int) -> bytes:

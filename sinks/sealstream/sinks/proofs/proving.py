@@ -2,8 +2,8 @@
 
 ``Prover`` and ``AsyncProver`` are two fronts with the same names::
 
-    with open_prover(...) as prover:
-        for proven in prover.get_event_proof("acme", "0197f6b0-..."):
+    with open_prover(settings) as provers:
+        for proven in provers.prover.get_event_proof("acme", "0197f6b0-..."):
             path.write_bytes(proven.proof.pack())
 """
 
@@ -24,12 +24,12 @@ from sealstream.schemas.errors import (
     ObjectMissing,
     StoreError,
 )
-from sealstream.schemas.evidence import Evidence, verify_proof
+from sealstream.schemas.evidence import Evidence, RootedEvidence, verify_proof, verify_rooted
 from sealstream.schemas.key_history import KeyHistory
 from sealstream.schemas.policy import Policy
 from sealstream.schemas.proof_file import EarlierState, ProofFile, RootedMap
 from sealstream.schemas.proofs import inclusion_proof, root_from_inclusion
-from sealstream.schemas.tenant_map import derive_nonce, map_key
+from sealstream.schemas.tenant_map import MapLeaf, derive_nonce, map_key
 from sealstream.schemas.trust import Reader
 from sealstream.sinks.proofs.archive import Archive, NotKept
 from sealstream.sinks.proofs.ways import Covering, Ways
@@ -98,8 +98,8 @@ class Prover:
         self._map_secret = map_secret
         self._policy = policy
         self._history = history or KeyHistory()
-        self._schemas = schemas or WriterSchemas()
-        self._usual_seconds = usual_seconds
+        self.schemas = schemas or WriterSchemas()
+        self.usual_seconds = usual_seconds
 
     def __enter__(self) -> Self:
         return self
@@ -169,8 +169,31 @@ class Prover:
             raise NotYetProvable("no round of the root log has it yet")
         return found
 
+    def provable_size(self, chain: str, strength: Strength) -> int:
+        """Return how many entries of a chain can be proven by now; 0 for none.
+
+        Raises:
+            SealstreamError: As :meth:`get_event_proof`.
+        """
+        last = None if strength is Strength.ANCHORED else self.ways.archive.last_witnessed()
+        for kept in reversed(self.ways.archive.rounds.refresh()):
+            if kept.anchored if strength is Strength.ANCHORED else last is not None and kept.round <= last:
+                place = self.ways.place(kept.round, map_key(self.nonce(chain), chain))
+                return 0 if place is None else place.leaf.size
+        return 0
+
+    def judge(self, rooted: RootedMap, leaf: MapLeaf) -> RootedEvidence | None:
+        """Return what a way shows by this side's policy; ``None`` without one.
+
+        Raises:
+            SealstreamError: As :func:`~sealstream.schemas.evidence.verify_rooted`.
+        """
+        if self._policy is None:
+            return None
+        return verify_rooted(rooted, leaf, Reader(self._policy, int(time.time()), self._history))
+
     def _prove(self, record: EventProof, strength: Strength, earlier: bool) -> Proven:
-        with naming(record, self._usual_seconds):
+        with naming(record, self.usual_seconds):
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
                     return self._made(record, strength, earlier)
@@ -197,7 +220,7 @@ class Prover:
         proof = ProofFile(
             entry=record.entry,
             payload=record.payload,
-            schema=self._schemas.text(record.kind, record.payload),
+            schema=self.schemas.text(record.kind, record.payload),
             nonce=self.nonce(record.tenant),
             size=leaf.size,
             path=tuple(path),
