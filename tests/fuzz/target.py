@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final, TypeVar
 
-from sealstream.schemas.errors import FormatError, SealstreamError
+from sealstream.schemas.errors import FormatError
 
 CPU_SECONDS_MAX: Final = 5.0
 """What one input may cost at most; nearly all cost less than a thousandth of it."""
@@ -35,7 +35,7 @@ class Target:
     name: str
     check: Callable[[bytes], object]
     seeds: tuple[bytes, ...]
-    errors: tuple[type[SealstreamError], ...] = (FormatError,)
+    errors: tuple[type[Exception], ...] = (FormatError,)
 
     def taken(self, data: bytes) -> bool:
         """Return whether the reader takes the bytes; whatever else it raises than a typed error is a finding.

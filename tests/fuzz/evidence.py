@@ -1,0 +1,119 @@
+"""Targets: proof files, bundles, timestamps, and what a witness is asked."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from fuzz.signed import NOTE
+from fuzz.target import Target, same
+from sealstream.schemas.bundle import BundleEnd, BundleEntry, BundleHead, BundleSchema, parse_line
+from sealstream.schemas.compact_range import CompactRange
+from sealstream.schemas.entry import parse
+from sealstream.schemas.errors import (
+    BundleInvalid,
+    EvidenceInvalid,
+    FormatError,
+    ProofFileInvalid,
+    TimestampInvalid,
+    TimestampUntrusted,
+    Untrusted,
+)
+from sealstream.schemas.evidence import verify_proof
+from sealstream.schemas.key_history import KeyHistory
+from sealstream.schemas.proof_file import CHECK_BYTES, ProofFile
+from sealstream.schemas.timestamp import verify_timestamp
+from sealstream.sinks.witness.protocol import AddCheckpoint, KnownLogs, Refusal, check_consistent, check_sizes
+from support.notes import NOW_SECONDS, policy, reader
+from support.sealproofs import INSTANCE, SCHEMA, nonce, with_earlier
+
+_SEEDS: Final = Path(__file__).with_name("seeds")
+_ROOTS: Final = (_SEEDS / "timestamp-roots.pem").read_bytes()
+_TOKEN: Final = (_SEEDS / "timestamp.der").read_bytes()
+"""A response over :data:`NOTE`, by an authority that the tests made with OpenSSL."""
+
+_READER: Final = reader(policy(2, 2))
+_CHAIN: Final = INSTANCE.chains[0]
+_PROOFS: Final = (
+    with_earlier(),
+    INSTANCE.proof(10, with_schema=True, timestamps=[b"no response"]),
+    INSTANCE.proof(0),
+    INSTANCE.proof(3),
+)
+
+
+def _proven(data: bytes) -> None:
+    """A file without its check, which is made here: what is believed of it is what the instance has."""
+    proof = ProofFile.parse(data + hashlib.sha256(data).digest()[:CHECK_BYTES])
+    found = verify_proof(proof, _READER)
+    place = [one.name for one in INSTANCE.chains].index(found.entry.tenant)
+    assert INSTANCE.chains[place].hashes[found.entry.seq] == found.entry_hash
+    assert INSTANCE.sizes[found.round][place] == found.chain_size
+    assert found.trusted.checkpoint == INSTANCE.checkpoint(found.trusted.checkpoint.size)
+
+
+def _decoded(data: bytes) -> None:
+    """The writer's schema in a file is the file's own: whatever it is, the proof holds or is refused."""
+    verify_proof(replace(_PROOFS[1], schema=data), _READER)
+
+
+def _timestamp(data: bytes) -> None:
+    found = verify_timestamp(data, NOTE, _ROOTS)
+    assert found == verify_timestamp(_TOKEN, NOTE, _ROOTS)
+
+
+def _line(data: bytes) -> None:
+    line = parse_line(data)
+    kinds = {"bundle": BundleHead, "schema": BundleSchema, "entry": BundleEntry, "end": BundleEnd}
+    kind = kinds.get(str(line.get("type")))
+    if kind is None:
+        raise BundleInvalid("a line of no type")
+    found = kind.parse(line)
+    if isinstance(found, BundleEntry):
+        assert parse(found.entry).seq >= 0
+        found.says_of_itself()
+    assert found.pack() == data
+
+
+def _head() -> BundleHead:
+    before, behind = CompactRange(), CompactRange(6)
+    before.extend(_CHAIN.hashes[:2])
+    behind.extend(_CHAIN.hashes[6:13])
+    proof = INSTANCE.proof(5, round_number=2)
+    return BundleHead(
+        _CHAIN.name, 2, 5, 13, nonce(_CHAIN.name), tuple(before.hashes), tuple(behind.hashes), proof.rooted
+    )
+
+
+def _asked(data: bytes) -> None:
+    """A witness that knows nothing yet takes a checkpoint from the first size on, and no other."""
+    request = KnownLogs(_READER.policy, KeyHistory()).check_signed(AddCheckpoint.parse(data), now_seconds=NOW_SECONDS)
+    check_sizes(request)
+    check_consistent(request, None, may_begin=True)
+    assert request.old_size == 0
+
+
+_LINES: Final = (
+    _head().pack(),
+    BundleSchema(b"\xc3\x01" + bytes(8), SCHEMA).pack(),
+    BundleEntry.of(_CHAIN.entries[1], _CHAIN.hashes[1], _CHAIN.payloads[1]).pack(),
+    BundleEntry.of(_CHAIN.entries[3], _CHAIN.hashes[3], None).pack(),
+    BundleEnd(4, bytes(32)).pack(),
+)
+_REFUSALS: Final = (FormatError, Untrusted, EvidenceInvalid)
+
+TARGETS: Final = (
+    Target(
+        "proof-file",
+        same(ProofFile.parse, ProofFile.pack),
+        tuple(proof.pack() for proof in _PROOFS),
+        (ProofFileInvalid,),
+    ),
+    Target("proof", _proven, tuple(proof.pack()[:-CHECK_BYTES] for proof in _PROOFS), _REFUSALS),
+    Target("proof-schema", _decoded, (SCHEMA, b'"string"'), _REFUSALS),
+    Target("bundle-line", _line, _LINES, (FormatError,)),
+    Target("timestamp", _timestamp, (_TOKEN,), (TimestampInvalid, TimestampUntrusted)),
+    Target("witness-request", _asked, (b"old 0\n\n" + NOTE, b"old 41\n" + b"A" * 43 + b"=\n\n" + NOTE), (Refusal,)),
+)
