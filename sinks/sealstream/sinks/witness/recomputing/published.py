@@ -1,0 +1,84 @@
+"""The rounds as the log's owner has published them: a hint of where each one ends, and what is compared with ours."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from sealstream.schemas.coverage import COVERAGE_BYTES_MAX, PartitionCoverage, coverage_digest, parse_coverage
+from sealstream.schemas.errors import CheckpointRefused, LeafInvalid, ObjectMissing, TileInvalid
+from sealstream.schemas.log_layout import ROOT_PREFIX, coverage_path
+from sealstream.schemas.round import ROUND_BYTES, Round
+from sealstream.schemas.tiles import TILE_WIDTH, Bundle
+from sealstream.worker.objects import Objects
+
+_BUNDLE_BYTES_MAX: Final = TILE_WIDTH * (2 + ROUND_BYTES)
+
+
+class PublishedRound(NamedTuple):
+    """A round as it was published.
+
+    Arguments:
+        leaf: Its leaf, as it says of itself.
+        data: The leaf's bytes.
+        parts: Its coverage.
+    """
+
+    leaf: Round
+    data: bytes
+    parts: tuple[PartitionCoverage, ...]
+
+
+class PublishedRounds:
+    """Reads rounds from the storage.
+
+    Arguments:
+        objects: The storage.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def leaves(self, begin: int, size: int) -> list[bytes]:
+        """Return the leaves of a log of a size, from a place on.
+
+        Raises:
+            ObjectMissing: They are not published yet.
+            CheckpointRefused: What is published is no bundle of leaves.
+            StoreError, Unreachable: The storage cannot be read.
+        """
+        found: list[bytes] = []
+        for index in range(begin // TILE_WIDTH, -(-size // TILE_WIDTH)):
+            bundle = Bundle(index, min(TILE_WIDTH, size - index * TILE_WIDTH))
+            try:
+                entries = bundle.entries(self._bundle(bundle))
+            except TileInvalid as error:
+                raise CheckpointRefused(f"the published rounds cannot be read: {error.message}") from error
+            found.extend(entries[max(0, begin - bundle.start) :])
+        return found
+
+    def round(self, number: int, data: bytes) -> PublishedRound:
+        """Return a round by the bytes of its leaf, with the coverage that the leaf commits to.
+
+        Raises:
+            ObjectMissing: Its coverage is not published yet.
+            CheckpointRefused: Leaf or coverage is malformed, or the one is not that of the other.
+            StoreError, Unreachable: The storage cannot be read.
+        """
+        coverage = self._objects.get(coverage_path(number), bytes_max=COVERAGE_BYTES_MAX)
+        try:
+            leaf, parts = Round.parse(data), parse_coverage(coverage)
+        except LeafInvalid as error:
+            raise CheckpointRefused(f"round {number} is malformed: {error.message}") from error
+        if (leaf.length, leaf.coverage) != (len(coverage), coverage_digest(coverage)):
+            raise CheckpointRefused(f"round {number} commits to another coverage than the one that is published")
+        return PublishedRound(leaf, data, parts)
+
+    def _bundle(self, bundle: Bundle) -> bytes:
+        try:
+            return self._objects.get(ROOT_PREFIX + bundle.path(), bytes_max=_BUNDLE_BYTES_MAX)
+        except ObjectMissing:
+            if bundle.width == TILE_WIDTH:
+                raise
+            # A partial bundle may be gone once the full one is there, which begins with the same entries.
+            full = Bundle(bundle.index)
+            return self._objects.get(ROOT_PREFIX + full.path(), bytes_max=_BUNDLE_BYTES_MAX)

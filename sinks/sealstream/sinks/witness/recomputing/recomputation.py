@@ -1,0 +1,556 @@
+"""The rounds up to one checkpoint, recomputed from audit.chained one by one, in steps that can be gone on with.
+
+First each round is computed to its end and compared with the published one. Then the chains are followed on to where
+the verifier stands: only its heads say that what was read is what it has verified. Nothing counts before that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, cast
+
+from sealstream.kafka.partition import partition_of
+from sealstream.schemas.checkpoint import Checkpoint
+from sealstream.schemas.compact_range import CompactRange
+from sealstream.schemas.coverage import PartitionCoverage, coverage_digest, pack_coverage
+from sealstream.schemas.entry import Kind, partition_chain
+from sealstream.schemas.errors import (
+    CheckpointRefused,
+    InstanceDiffers,
+    LeafInvalid,
+    ObjectMissing,
+    SealInvalid,
+    SourceExpired,
+)
+from sealstream.schemas.merkle import leaf_hash
+from sealstream.schemas.round import Round
+from sealstream.schemas.tenant_map import MapLeaf
+from sealstream.schemas.violation import Violation, ViolationType
+from sealstream.sinks.verifier.records import Chain
+from sealstream.sinks.witness.judging import Behind
+from sealstream.sinks.witness.recomputing.chained_log import ChainedLog
+from sealstream.sinks.witness.recomputing.differences import (
+    Difference,
+    Growth,
+    coverage_differs,
+    map_differs,
+    place_differs,
+)
+from sealstream.sinks.witness.recomputing.open_violations import OpenViolations
+from sealstream.sinks.witness.recomputing.published import PublishedRound, PublishedRounds
+from sealstream.sinks.witness.recomputing.refusal import Refusal
+from sealstream.sinks.witness.recomputing.strands import Packed, Strands
+from sealstream.sinks.witness.recomputing.stretch import Place, Stretch, entry_at, follow
+from sealstream.sinks.witness.recomputing.trees import Changes, Log, Tenants, layered
+from sealstream.sinks.witness.recomputing.word import VerifiersWord
+
+RETRY_SECONDS: Final = 2
+"""When asking again may help, where little is missing."""
+_ALTERED: Final = "audit.chained was altered after it was verified: see who may write to the brokers' disks"
+_EPOCH: Final = "the rounds of an epoch are witnessed with the settings of that epoch: SEALSTREAM_EPOCH"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a recomputation reads.
+
+    Arguments:
+        word: What the verifier says.
+        chained: The entries.
+        violations: What is open.
+        published: The rounds as they were published.
+        instance: The instance.
+        partitions: The number of source partitions.
+    """
+
+    word: VerifiersWord
+    chained: ChainedLog
+    violations: OpenViolations
+    published: PublishedRounds
+    instance: str
+    partitions: int
+
+    def topic_id(self) -> bytes | None:
+        """Return the UUID of the source topic that is verified; ``None`` if nothing of it is."""
+        positions = (self.word.position(number) for number in range(self.partitions))
+        return next((position.source_topic_id for position in positions if position is not None), None)
+
+    def partition(self, name: bytes) -> int:
+        """Return the partition that a chain goes on in."""
+        if name.startswith(b"!"):
+            return int(name.rpartition(b"-")[2])
+        return partition_of(name, self.partitions)
+
+
+class Recomputation:
+    """The rounds from where the judge stands up to one checkpoint.
+
+    Arguments:
+        sources: What is read.
+        checkpoint: The checkpoint.
+        log: The root log as the judge has it.
+        load: Returns a chain as the judge has it.
+        tenants: The tenant map as the judge has it; it is brought forward, so it must be made anew if this fails.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        checkpoint: Checkpoint,
+        *,
+        log: Log,
+        load: Callable[[bytes], Packed | None],
+        tenants: Tenants,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.changes = Changes(log.copy())
+        self.entries = 0
+        self._sources = sources
+        self._before = load
+        self._tenants = tenants
+        self._load = layered(self.changes.chains, below=load)
+        self._strands = Strands(self._load)
+        self._leaves: list[bytes] = []
+        self._reads = False
+        self._round: _OpenRound | None = None
+        self._differs: Difference | None = None
+        self._heads: dict[bytes, tuple[int, bytes]] | None = None
+        self._targets: dict[int, int] = {}
+
+    def advance(self, deadline: float) -> None:
+        """Compute on; when this returns, every round is right.
+
+        Arguments:
+            deadline: When to give up for now, on the monotonic clock. Called again it goes on where it was.
+
+        Raises:
+            Behind: The verifier or this reading has not come so far.
+            Refusal: A round is not what it was published to be.
+            UnsafeState, Unreachable, StoreError: It cannot be computed.
+        """
+        if not self._leaves:
+            self._begin()
+        while self._differs is None and self.changes.log.size < self.checkpoint.size:
+            self._compute(self.changes.log.size, deadline)
+        if self._heads is None:
+            self._refresh(deadline)
+            self._start_reading()
+            self._targets = {n: p.chained for n in self._numbers if (p := self._sources.word.position(n)) is not None}
+            self._heads = {}
+        self._follow(self._heads, deadline)
+        self._confirm(self._heads)
+        if self._differs is not None and self._round is not None:
+            # Only now: what was compared is what was verified, so it is the published round that is not right.
+            raise self._refusal(self._named(self._differs, self._round))
+        self._sources.word.changed.clear()
+
+    @property
+    def _numbers(self) -> range:
+        return range(self._sources.partitions)
+
+    # -- what was published --------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Read the leaves, and refuse what does not even come to the root that was signed: it costs nothing to see."""
+        log, size = self.changes.log, self.checkpoint.size
+        try:
+            leaves = self._sources.published.leaves(log.size, size)
+        except ObjectMissing as error:
+            raise Behind("the rounds are not published yet", retry_after_seconds=RETRY_SECONDS) from error
+        except CheckpointRefused as error:
+            raise Refusal(error) from error
+        tree = log.tree.copy()
+        tree.extend(map(leaf_hash, leaves))
+        if tree.root() != self.checkpoint.root:
+            message = f"the rounds published for the size {size} come to another root than the one that is signed"
+            expected, found = tree.root().hex(), self.checkpoint.root.hex()
+            raise self._refusal(Difference(ViolationType.FORK, message, expected=expected, found=found))
+        self._leaves = leaves
+        self._first = log.size
+
+    # -- one round -----------------------------------------------------------------------------------------------------
+
+    def _compute(self, number: int, deadline: float) -> None:
+        if self._round is None:
+            if self._sources.topic_id() is None:
+                self._refresh(deadline)
+            self._round = self._open(number)
+        one = self._round
+        self._await_verified(one, deadline)
+        self._read(one, deadline)
+        self._refuse_open(one)
+        self._differs = self._compare(number, one)
+        if self._differs is None:
+            self._round = None
+
+    def _open(self, number: int) -> _OpenRound:
+        """Read what a round covers, and begin to read the entries if that has not been begun."""
+        log = self.changes.log
+        try:
+            published = self._sources.published.round(number, self._leaves[number - self._first])
+        except ObjectMissing as error:
+            raise Behind("a round's coverage is not published yet", retry_after_seconds=RETRY_SECONDS) from error
+        except CheckpointRefused as error:
+            raise Refusal(error, self._violation(Difference(ViolationType.EDITED, error.message))) from error
+        differs = place_differs(number, published.leaf, log.previous)
+        if differs is not None:
+            raise self._refusal(differs)
+        one = _OpenRound(published)
+        topic_id = self._sources.topic_id()
+        for part in published.parts:
+            if part.topic_id == topic_id and part.partition < self._sources.partitions:
+                one.ends[part.partition] = part.end
+            else:
+                one.elsewhere.append(self._elsewhere(part, topic_id))
+        self._start_reading()
+        for partition, end in one.ends.items():
+            place = self._place(cast("bytes", topic_id), partition)
+            if end < place.end:
+                message = f"round {number}, partition {partition}: it ends at {end}, before its begin {place.end}"
+                raise self._refusal(Difference(ViolationType.FORK, message, partition_chain(partition)))
+            one.stretches[partition] = Stretch(place)
+            one.began[partition] = place.chained
+        return one
+
+    def _elsewhere(self, part: PartitionCoverage, topic_id: bytes | None) -> PartitionCoverage:
+        """Return our own coverage of a partition of another topic: one that nothing has come to since."""
+        place = self.changes.log.places.get(part.place)
+        end = 0 if place is None else place.end
+        if part.end == end:
+            return PartitionCoverage(part.topic_id, part.partition, end, end, (0,) * len(Kind))
+        if topic_id is None:
+            raise Behind("nothing is verified yet", retry_after_seconds=RETRY_SECONDS)
+        raise Refusal(
+            InstanceDiffers(
+                f"a round covers partition {part.partition} of the topic {part.topic_id.hex()}, and"
+                f" {topic_id.hex()} is verified",
+                hint=_EPOCH,
+            )
+        )
+
+    def _place(self, topic_id: bytes, partition: int) -> Place:
+        return self.changes.log.places.setdefault((topic_id, partition), Place(topic_id, partition))
+
+    def _start_reading(self) -> None:
+        """Read each partition from where it was cut, unless it is read already; a first reading needs everything.
+
+        Raises:
+            SourceExpired: audit.chained no longer has what is to be read next.
+        """
+        chained, topic_id = self._sources.chained, self._sources.topic_id()
+        if topic_id is None or self._reads:
+            return
+        places = {number: self._place(topic_id, number) for number in self._numbers}
+        for number, place in places.items():
+            start = chained.start(number)
+            if start > place.chained:
+                raise SourceExpired(
+                    f"{chained.topic} partition {number} begins at offset {start}, and the witness has recomputed it"
+                    f" up to {place.chained}",
+                    hint="what lies between can no longer be recomputed: give the witness the memory of one that has"
+                    " seen it (a copy of its SEALSTREAM_WITNESS_PATH), or let it vouch from a new epoch on",
+                )
+        chained.read({number: place.chained for number, place in places.items()})
+        self._reads = True
+
+    def _await_verified(self, one: _OpenRound, deadline: float) -> None:
+        """Wait until all that a round covers is verified.
+
+        Raises:
+            Behind: It is not in time.
+            Refusal: It will not be: a violation has stopped the partition.
+        """
+        while (partition := self._unverified(one)) is not None:
+            if time.monotonic() >= deadline:
+                raise Behind(
+                    f"partition {partition} is not verified up to offset {one.ends[partition]} yet",
+                    retry_after_seconds=RETRY_SECONDS,
+                )
+            self._refresh(deadline)
+
+    def _unverified(self, one: _OpenRound) -> int | None:
+        """Return a partition that is not verified up to the end of a round yet; ``None`` if all of them are."""
+        for partition, end in one.ends.items():
+            position = self._sources.word.position(partition) if self._sources.word.is_whole else None
+            if position is None or (position.verified < end and not position.stopped):
+                return partition
+            if position.verified < end:
+                raise Refusal(
+                    CheckpointRefused(
+                        f"partition {partition} is verified up to offset {position.verified} and stopped there",
+                        hint=f"sealstream violations list: {', '.join(position.stopped)}",
+                    )
+                )
+        return None
+
+    def _read(self, one: _OpenRound, deadline: float) -> None:
+        """Read each partition up to where the round ends."""
+        chained, word = self._sources.chained, self._sources.word
+        limits = {n: position.chained for n in one.ends if (position := word.position(n)) is not None}
+        while True:
+            for partition in [n for n in one.ends if n not in one.done]:
+                self._drain(one, partition, limits.get(partition, 0))
+            pending = one.ends.keys() - one.done
+            if not pending:
+                return
+            self._check_time(deadline, pending, limits)
+            chained.fill(pending)
+
+    def _drain(self, one: _OpenRound, partition: int, limit: int) -> None:
+        chained, stretch, end = self._sources.chained, one.stretches[partition], one.ends[partition]
+        if end == stretch.begin:
+            one.done.add(partition)
+        while partition not in one.done:
+            messages = chained.waiting(partition)
+            taken, reached = stretch.take(messages, self._strands, end=end, limit=limit)
+            chained.take(partition, taken)
+            self.entries += taken
+            self._strands.settle()
+            if reached or taken < len(messages) or (not messages and chained.has_come_to(partition, limit)):
+                one.done.add(partition)
+            if not messages:
+                return
+
+    def _refuse_open(self, one: _OpenRound) -> None:
+        """Refuse a round that covers anything of a chain behind an open violation."""
+        for partition, stretch in one.stretches.items():
+            opened = [chain for chain in self._sources.word.unsound(partition) if chain.open]
+            if not opened or one.ends[partition] == stretch.begin:
+                continue
+            found = self._sources.violations.find({key for chain in opened for key in chain.open})
+            for chain in opened:
+                size = self._strands[chain.name].seq
+                for key in chain.open:
+                    if _reaches(found.get(key), size, one.ends[partition], stretch.place.topic_id):
+                        raise _stopped(chain, key, found.get(key))
+
+    # -- comparing -----------------------------------------------------------------------------------------------------
+
+    def _compare(self, number: int, one: _OpenRound) -> Difference | None:
+        """Compare a round with the published one, and take it in if they are equal; return what differs if not.
+
+        Raises:
+            SealInvalid: It cannot be computed from what was read.
+        """
+        published, log = one.published, self.changes.log
+        ours = {part.place: part for part in one.elsewhere}
+        for partition, stretch in one.stretches.items():
+            part = stretch.coverage(one.ends[partition])
+            ours[part.place] = part
+        for part in published.parts:
+            differs = coverage_differs(number, part, ours[part.place])
+            if differs is not None:
+                return differs
+        try:
+            coverage = pack_coverage(ours.values())
+        except LeafInvalid as error:
+            raise Refusal(
+                SealInvalid(f"round {number} cannot be recomputed: {error.message}", hint=_ALTERED)
+            ) from error
+        changed = self._strands.cut()
+        grown = self._growth(changed) if len(changed) <= _NAMED_MAX else []
+        self._tenants.update(changed.items())
+        self.changes.chains.update(changed)
+        differs = map_differs(number, published.leaf, self._tenants.map, grown)
+        if differs is not None:
+            return differs
+        leaf = Round(
+            number, log.previous, len(coverage), coverage_digest(coverage), self._tenants.map.size,
+            self._tenants.map.root(),
+        ).pack()  # fmt: skip
+        if leaf != published.data:
+            message = f"round {number} is recomputed with another leaf"
+            return Difference(ViolationType.FORK, message, expected=leaf.hex(), found=published.data.hex())
+        log.append(leaf)
+        self.changes.roots[log.size] = log.tree.root()
+        return None
+
+    def _growth(self, changed: dict[bytes, Packed]) -> list[Growth]:
+        """Return what has grown, and what it was before the round, which is not taken in yet."""
+        grown: list[Growth] = []
+        for name, packed in sorted(changed.items()):
+            before = self._load(name)
+            leaf = None if before is None else self._leaf(name, before)
+            grown.append(Growth(name.decode("ascii"), leaf, self._leaf(name, packed)))
+        return grown
+
+    def _leaf(self, name: bytes, packed: Packed) -> MapLeaf:
+        tree = CompactRange.from_state(packed.tree)
+        return self._tenants.leaf(name, tree.end, tree.root())
+
+    def _named(self, differs: Difference, one: _OpenRound) -> Difference:
+        """Return a difference with the entry that stands for its offset, if one does."""
+        at, partition = differs.offset, differs.partition
+        if at is None or differs.expected not in ("an entry", "lost"):
+            return differs
+        chained = self._sources.chained
+        chained.read({partition: one.began[partition]})
+        deadline = time.monotonic() + _NAMING_SECONDS
+        while time.monotonic() < deadline:
+            messages = chained.waiting(partition)
+            found = entry_at(messages, at, one.stretches[partition].place)
+            if found is not None:
+                return differs._replace(tenant=found[0].decode("ascii", "replace"), seq=found[1])
+            chained.take(partition, len(messages))
+            chained.fill({partition})
+        return differs
+
+    # -- the verifier's heads ------------------------------------------------------------------------------------------
+
+    def _follow(self, heads: dict[bytes, tuple[int, bytes]], deadline: float) -> None:
+        """Follow the chains to where the verifier stands."""
+        chained, places = self._sources.chained, self.changes.log.places
+        topic_id = self._sources.topic_id()
+        while self._targets:
+            for partition, limit in list(self._targets.items()):
+                place = places[cast("bytes", topic_id), partition]
+                while messages := chained.waiting(partition):
+                    taken = follow(messages, heads, self._strands, place, limit)
+                    chained.take(partition, taken)
+                    self.entries += taken
+                    if taken < len(messages):
+                        break
+                if chained.waiting(partition) or chained.has_come_to(partition, limit):
+                    del self._targets[partition]
+            if self._targets:
+                self._check_time(deadline, self._targets.keys(), self._targets)
+                chained.fill(self._targets)
+
+    def _confirm(self, heads: dict[bytes, tuple[int, bytes]]) -> None:
+        """Compare where each chain goes on with what the verifier says.
+
+        Raises:
+            Refusal: A chain goes on elsewhere: what was read is not what was verified.
+        """
+        word, changed = self._sources.word, self.changes.chains
+        names = dict(word.changed)
+        read = (*changed, *heads, *self._strands.awake)
+        names |= {name: self._sources.partition(name) for name in read if name not in names}
+        for name, partition in names.items():
+            chain = word.chain(partition, name)
+            ours = heads.get(name) or self._head(name)
+            if chain is not None and ours in (chain.head, chain.other):
+                continue
+            if chain is not None and chain.open:
+                if name in changed:
+                    raise _stopped(chain, chain.open[0], None)
+                continue
+            raise self._altered(name, partition, ours, chain)
+        word.rest()
+
+    def _head(self, name: bytes) -> tuple[int, bytes]:
+        strand = self._strands.awake.get(name) or Strands(self._load)[name]
+        return strand.seq, strand.prev
+
+    def _altered(self, name: bytes, partition: int, ours: tuple[int, bytes], chain: Chain | None) -> Refusal:
+        """Return the refusal of a chain that is not read as it was verified."""
+        tenant, theirs = name.decode("ascii", "replace"), (0, b"") if chain is None else chain.head
+        unlinked = self._strands.unlinked.get(name)
+        if unlinked is not None and unlinked.seq > unlinked.expected:
+            kind, seq = ViolationType.GAP, unlinked.expected
+        elif unlinked is not None and unlinked.seq == unlinked.expected:
+            kind, seq = ViolationType.EDITED, max(unlinked.expected - 1, 0)
+        elif ours[0] < theirs[0]:
+            kind, seq = ViolationType.TRUNCATED, ours[0]
+        elif ours[0] > theirs[0]:
+            kind, seq = ViolationType.FORK, theirs[0]
+        else:
+            kind, seq = ViolationType.EDITED, max(ours[0] - 1, 0)
+        message = f"audit.chained holds another chain than was verified: it goes on at {ours[0]}, not {theirs[0]}"
+        differs = Difference(kind, message, tenant, seq, partition, expected=theirs[1].hex(), found=ours[1].hex())
+        return Refusal(SealInvalid(f"tenant {tenant} seq {seq}: {message}", hint=_ALTERED), self._violation(differs))
+
+    # -- what all of it needs ------------------------------------------------------------------------------------------
+
+    def _refresh(self, deadline: float) -> None:
+        if not self._sources.word.refresh(deadline):
+            raise Behind("the verifier's state is still being read", retry_after_seconds=RETRY_SECONDS)
+
+    def _check_time(self, deadline: float, pending: Collection[int], limits: Mapping[int, int]) -> None:
+        """Say that this is behind, once the time is over; or that what was verified is not there any more.
+
+        Raises:
+            Behind: There is more to read.
+            Refusal: There is not, and there was.
+        """
+        if time.monotonic() < deadline:
+            return
+        for partition in pending:
+            end, limit = self._sources.chained.end(partition), limits.get(partition, 0)
+            if end < limit:
+                message = f"audit.chained ends at offset {end}, and is verified up to {limit}"
+                place = (partition, None, f"at least {limit}", str(end))
+                differs = Difference(ViolationType.TRUNCATED, message, partition_chain(partition), None, *place)
+                raise Refusal(SealInvalid(message, hint=_ALTERED), self._violation(differs))
+        raise Behind(
+            f"{len(pending)} partitions are still being read, {self.entries} entries so far",
+            retry_after_seconds=RETRY_SECONDS,
+        )
+
+    def _refusal(self, differs: Difference) -> Refusal:
+        where = "" if not differs.tenant else f"tenant {differs.tenant}: "
+        if differs.tenant and differs.seq is not None:
+            where = f"tenant {differs.tenant} seq {differs.seq}: "
+        hint = "the notary, its store or its keys are not what they should be: compare them with the verifier's feed"
+        return Refusal(CheckpointRefused(where + differs.message, hint=hint), self._violation(differs))
+
+    def _violation(self, differs: Difference) -> Violation:
+        return Violation(
+            type=differs.type,
+            tenant=differs.tenant,
+            message=differs.message,
+            seq=differs.seq,
+            partition=differs.partition,
+            offset=differs.offset,
+            topic_id=self._sources.topic_id() or b"",
+            instance=self._sources.instance,
+            expected=differs.expected,
+            found=differs.found,
+        )
+
+
+class _OpenRound:
+    """A round that is being computed.
+
+    Arguments:
+        published: How it was published.
+    """
+
+    def __init__(self, published: PublishedRound) -> None:
+        self.published = published
+        self.ends: dict[int, int] = {}
+        self.elsewhere: list[PartitionCoverage] = []
+        self.stretches: dict[int, Stretch] = {}
+        self.began: dict[int, int] = {}
+        self.done: set[int] = set()
+
+
+def _reaches(violation: Violation | None, size: int, end: int, topic_id: bytes) -> bool:
+    """Return whether a round covers anything behind the point that a violation names."""
+    if violation is None:
+        return True
+    if violation.seq is not None and size > violation.seq:
+        return True
+    if violation.offset is not None and violation.topic_id == topic_id:
+        return violation.offset < end
+    return violation.seq is None
+
+
+def _stopped(chain: Chain, key: str, violation: Violation | None) -> Refusal:
+    tenant = chain.name.decode("ascii", "replace")
+    seq = "" if violation is None or violation.seq is None else f" seq {violation.seq}"
+    kind = "violation" if violation is None else violation.type.value
+    ids = ", ".join(chain.open)
+    return Refusal(
+        CheckpointRefused(
+            f"tenant {tenant}{seq}: the round covers what is behind an open violation ({kind} {key})",
+            hint=f"sealstream violations explain; resolve them, then the witness goes on: {ids}",
+        )
+    )
+
+
+_NAMED_MAX: Final = 10_000
+"""Chains that have grown in a round; beyond so many the one at fault is not looked for."""
+_NAMING_SECONDS: Final = 10.0

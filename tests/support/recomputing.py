@@ -1,0 +1,264 @@
+"""audit.chained and audit.verifier in memory, as the judge reads them, for unit tests of what it computes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from sealstream.kafka.topics import SEAL_ENTRY_HEADER
+from sealstream.schemas.checkpoint import Checkpoint
+from sealstream.schemas.entry import GapReason, Genesis, Kind, entry_hash, gap_payload, partition_chain
+from sealstream.schemas.errors import ObjectMissing
+from sealstream.schemas.violation import Violation
+from sealstream.sinks.verifier.chains import Chains as VerifiedChains
+from sealstream.sinks.verifier.records import Chain
+from sealstream.sinks.verifier.state import Position
+from sealstream.sinks.witness.recomputing.published import PublishedRounds
+from sealstream.sinks.witness.recomputing.recomputation import Recomputation, Sources
+from sealstream.sinks.witness.recomputing.strands import Packed
+from sealstream.sinks.witness.recomputing.trees import Changes, Log, Tenants, layered
+from support.chained import INSTANCE, Chains
+from support.chained import Sealed as Record
+from support.rounds import SECRET, PlainRound, Sealed, publish_rounds, root_checkpoint
+
+PARTITIONS = 2
+TOPIC_ID = bytes(range(16))
+CHAINED_ID = b"c" * 16
+FOREVER = float("inf")
+
+
+class MemoryObjects:
+    """A storage in memory."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def get(self, path: str, *, bytes_max: int = 2**30) -> bytes:
+        """Return an object's bytes."""
+        if path not in self.files:
+            raise ObjectMissing(f"there is no {path}")
+        assert len(self.files[path]) <= bytes_max
+        return self.files[path]
+
+    def get_many(self, paths: Iterable[str], *, bytes_max: int = 2**30) -> Iterator[bytes | None]:
+        """Yield the bytes of objects; ``None`` for each that is missing."""
+        del bytes_max
+        return (self.files.get(path) for path in paths)
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write an object."""
+        self.files[path] = data
+
+    def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write objects."""
+        self.files.update(files)
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+    def list(self, prefix: str) -> list[str]:
+        """Return the paths below a path."""
+        return sorted(path for path in self.files if path.startswith(prefix))
+
+
+@dataclass(frozen=True, slots=True)
+class ChainedMessage:
+    """A record that answers like confluent-kafka's ``Message``."""
+
+    at: int
+    sealed: Sealed
+
+    def offset(self) -> int:
+        """Return the offset on audit.chained."""
+        return self.at
+
+    def value(self) -> bytes:
+        """Return the value."""
+        return self.sealed.value
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """Return the headers."""
+        return [(SEAL_ENTRY_HEADER, self.sealed.entry)]
+
+
+class MemoryLog:
+    """audit.chained, from which an impatient reader gets little at once."""
+
+    topic = "audit.chained"
+
+    def __init__(self, entries: Mapping[int, list[Sealed]], *, at_once: int = 3) -> None:
+        self.entries = entries
+        self._at_once = at_once
+        self._positions: dict[int, int] = {}
+        self._come: dict[int, int] = {}
+
+    def start(self, partition: int) -> int:
+        """Return the first offset."""
+        del partition
+        return 0
+
+    def end(self, partition: int) -> int:
+        """Return the offset behind the last record."""
+        return len(self.entries[partition])
+
+    def read(self, positions: Mapping[int, int]) -> None:
+        """Read these partitions from these offsets on."""
+        self._positions, self._come = dict(positions), dict(positions)
+
+    def waiting(self, partition: int) -> list[ChainedMessage]:
+        """Return records that have come."""
+        begin, end = self._positions[partition], self._come[partition]
+        return [ChainedMessage(at, self.entries[partition][at]) for at in range(begin, end)]
+
+    def take(self, partition: int, count: int) -> None:
+        """Let go of so many of them."""
+        self._positions[partition] += count
+
+    def has_come_to(self, partition: int, limit: int) -> bool:
+        """Return whether all records before an offset have come."""
+        return self._come[partition] >= limit
+
+    def fill(self, wanted: Iterable[int]) -> None:
+        """Let a few more records come."""
+        for number in wanted:
+            self._come[number] = min(self._come[number] + self._at_once, self.end(number))
+
+
+@dataclass
+class MemoryWord:
+    """The verifier's word about all that is in a log."""
+
+    positions: dict[int, Position]
+    chains: dict[int, VerifiedChains]
+    changed: dict[bytes, int] = field(default_factory=dict[bytes, int])
+    is_whole: bool = True
+
+    def refresh(self, deadline: float) -> bool:
+        """Do nothing: nothing new is said."""
+        del deadline
+        return True
+
+    def position(self, partition: int) -> Position | None:
+        """Return how far a partition is verified."""
+        return self.positions.get(partition)
+
+    def chain(self, partition: int, name: bytes) -> Chain | None:
+        """Return a chain."""
+        return self.chains[partition].get(name)
+
+    def unsound(self, partition: int) -> list[Chain]:
+        """Return the chains that something is known to be wrong with."""
+        return self.chains[partition].unsound()
+
+    def rest(self) -> None:
+        """Do nothing."""
+
+
+def word_of(entries: Mapping[int, list[Sealed]]) -> MemoryWord:
+    """Return the word of a verifier that has verified all of a log."""
+    positions: dict[int, Position] = {}
+    chains: dict[int, VerifiedChains] = {}
+    changed: dict[bytes, int] = {}
+    for number, records in entries.items():
+        known = chains[number] = VerifiedChains()
+        verified = 0
+        for one in records:
+            entry = one.parsed
+            name = entry.tenant.encode()
+            known.put(Chain(name, entry.seq + 1, entry_hash(one.entry)))
+            changed[name] = number
+            behind = int(one.value.split()[3]) + 1 if entry.kind is Kind.GAP else entry.offset + 1
+            verified = max(verified, behind)
+        genesis = Genesis(INSTANCE, PARTITIONS).payload()
+        positions[number] = Position(
+            chained=len(records),
+            source=verified,
+            verified=verified,
+            chained_topic_id=CHAINED_ID,
+            source_topic_id=TOPIC_ID,
+            genesis=genesis,
+        )
+    return MemoryWord(positions, chains, changed)
+
+
+class MemoryViolations:
+    """Violations by their ids."""
+
+    def __init__(self, *violations: Violation) -> None:
+        self.known = {violation.id: violation for violation in violations}
+
+    def find(self, ids: Iterable[str]) -> dict[str, Violation]:
+        """Return the violations with these ids."""
+        return {key: self.known[key] for key in ids if key in self.known}
+
+
+def busy_log(seed: int, count: int) -> dict[int, list[Sealed]]:
+    """Return a log with everything that can be in one: many chains, kinds, aborted records and lost ranges."""
+    chance, chains = random.Random(seed), Chains(partitions=PARTITIONS)  # to be repeated
+    records: list[Record] = []
+    for number in range(count):
+        partition, what = chance.randrange(PARTITIONS), chance.randrange(12)
+        if what == 0:
+            chains.offsets[partition] += chance.randint(1, 4)
+        elif what == 1:
+            first = chains.offsets[partition]
+            last = first + chance.randint(0, 3)
+            payload = gap_payload(first, last)
+            records += chains.record(partition_chain(partition), payload, kind=Kind.GAP, reason=GapReason.EXPIRED)
+            chains.offsets[partition] = last + 1
+        elif what == 2:
+            records += chains.quarantined(f"tenant-{chance.randrange(5)}")
+        else:
+            records += chains.event(f"tenant-{chance.randrange(5)}", f"ev-{number}")
+    return by_partition(records)
+
+
+def by_partition(records: Iterable[Record]) -> dict[int, list[Sealed]]:
+    """Return records as they stand in the partitions of audit.chained."""
+    entries: dict[int, list[Sealed]] = {number: [] for number in range(PARTITIONS)}
+    for record in records:
+        entries[record.partition].append(Sealed(record.entry, record.value))
+    return entries
+
+
+@dataclass
+class MemoryJudge:
+    """What the judge does, without Kafka and without a disk.
+
+    Arguments:
+        entries: audit.chained.
+        word: What the verifier says.
+        violations: What is recorded.
+    """
+
+    entries: Mapping[int, list[Sealed]]
+    word: MemoryWord
+    violations: MemoryViolations = field(default_factory=MemoryViolations)
+    at_once: int = 3
+    changes: Changes = field(default_factory=lambda: Changes(Log()))
+
+    def judge(
+        self, rounds: list[PlainRound], checkpoint: Checkpoint | None = None, *, deadline: float = FOREVER
+    ) -> None:
+        """Judge the checkpoint behind rounds, as they would be published."""
+        objects = MemoryObjects()
+        publish_rounds(objects, rounds)
+        known = {name: Packed(*packed) for name, packed in self.changes.chains.items()}
+        tenants = Tenants(SECRET, ())
+        tenants.update(known.items())
+        sources = cast("Any", Sources)(
+            self.word,
+            MemoryLog(self.entries, at_once=self.at_once),
+            self.violations,
+            PublishedRounds(objects),
+            instance=INSTANCE,
+            partitions=PARTITIONS,
+        )
+        asked = root_checkpoint(INSTANCE, rounds) if checkpoint is None else checkpoint
+        load = layered(known, below=lambda _name: None)
+        recomputation = Recomputation(sources, asked, log=self.changes.log, load=load, tenants=tenants)
+        recomputation.advance(deadline)
+        found = recomputation.changes
+        self.changes = Changes(found.log, known | found.chains, self.changes.roots | found.roots)
