@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from sealstream.schemas.errors import TileInvalid, TilesDamaged, TreeDiffers, TreeInvalid
+from sealstream.schemas.errors import ObjectMissing, TileInvalid, TilesDamaged, TreeDiffers, TreeInvalid
 from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix, coverage_path
 from sealstream.schemas.merkle import leaf_hash
 from sealstream.schemas.tile_tree import TileEdge, TileFile
@@ -99,6 +99,8 @@ class RoundFiles:
     def rewrite(self, name: str, size: int, root: bytes, entries: Iterable[bytes]) -> None:
         """Make all tiles and bundles of a log anew, from its first entry on; they survive a power cut then.
 
+        Made as it is after a round, the log needs nothing more of that round.
+
         Arguments:
             name: The chain, or :data:`ROOT_LOG`.
             size: The number of its entries.
@@ -132,7 +134,8 @@ class RoundFiles:
                 try:
                     yield from self._grown_log(growth, edge, [next(stored) for _ in edge])
                 except (TileInvalid, TreeInvalid):
-                    damaged.append(growth.name)
+                    if not self._is_written(growth):
+                        damaged.append(growth.name)
 
     def _grown_log(
         self, growth: _Growth, places: Sequence[Tile | Bundle], stored: Sequence[bytes | None]
@@ -157,6 +160,26 @@ class RoundFiles:
         if bundles and bundles[-1][0].width < TILE_WIDTH:
             self._remember(growth.name, bundles[-1][1])
         return list(_files(growth.prefix, [*tiles, *edge.partial(growth.old_size)], bundles))
+
+    def _is_written(self, growth: _Growth) -> bool:
+        """Return whether the files of a log are there as they are after the round.
+
+        So it is where a log was made anew in this round: it has no older edge then. Where it has grown into another
+        tile it is made anew once more if need be.
+        """
+        size = growth.old_size + len(growth.entries)
+        index, width = divmod(size, TILE_WIDTH)
+        if not width or growth.old_size // TILE_WIDTH != index:
+            return False
+        bundle = Bundle(index, width)
+        try:
+            edge = TileEdge.read(size, lambda tile: self._objects.get(f"{growth.prefix}{tile.path()}"))
+            data = self._objects.get(f"{growth.prefix}{bundle.path()}")
+            tile = self._objects.get(f"{growth.prefix}{Tile(0, index, width).path()}")
+            self._checked_tail(growth, bundle, data, tile)
+        except (ObjectMissing, TileInvalid):
+            return False
+        return edge.root() == growth.root
 
     def _whole(self, growth: _Growth, place: Tile | Bundle, data: bytes | None) -> bytes:
         """Return the bytes of a partial tile or bundle; those of the full one if somebody has tidied up."""
