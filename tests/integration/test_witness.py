@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -263,7 +264,7 @@ class TestRace:
                     assert int(answer.body) > old_size
                     old_size = int(answer.body)
 
-        at_once([lambda number=number: push(number) for number in range(8)])
+        at_once([partial(push, number) for number in range(8)])
         assert statuses == {200, 409, 422}
         assert all(len(roots) == 1 for roots in cosigned.values())
         winner = next(log for log in histories if cosigned[max(cosigned)] == {log.checkpoint(max(cosigned)).root})

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from sealstream.schemas.errors import (
     WorkerLost,
 )
 from sealstream.schemas.note import verify_note
+from sealstream.sinks.witness.cosigning import Cosigner
 from sealstream.sinks.witness.judging import RETRY_AFTER_SECONDS_MAX, Behind
 from sealstream.sinks.witness.memory import FORKS_MAX, Memory
 from sealstream.sinks.witness.protocol import Reason, Refusal
@@ -186,7 +188,7 @@ class TestTurns:
         cosigner = open_cosigner(memory)
         cosign(cosigner, LOG_OF_20.body(0, 7))
         bodies = [LOG_OF_20.fork(7 + number % 2, f"history {number}").body(7, 9 + number % 3) for number in range(24)]
-        cosigned = run_at_once([lambda body=body: cosign_or_none(cosigner, body) for body in bodies])
+        cosigned = run_at_once([partial(cosign_or_none, cosigner, body) for body in bodies])
         assert sum(line is not None for line in cosigned) == 1
 
     def test_never_back_whatever_decides(self, memory: Memory) -> None:
@@ -251,10 +253,10 @@ class TestEvidence:
         assert len(verify_note(LOG_OF_20.note(7) + line, [LOG.verifier, WITNESS.verifier]).verified) == 2
 
 
-def cosign_or_none(cosigner: object, body: bytes) -> bytes | None:
+def cosign_or_none(cosigner: Cosigner, body: bytes) -> bytes | None:
     """Return the cosignature's line; ``None`` if it is refused."""
     try:
-        return cosign(cosigner, body)  # type: ignore[arg-type]  # a lambda's
+        return cosign(cosigner, body)
     except Refusal:
         return None
 
