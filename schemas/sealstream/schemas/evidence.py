@@ -169,6 +169,7 @@ def verify_proof(
         origin: The instance that was asked for; ``None`` for any whose root log the policy knows.
 
     Raises:
+        ProofFileInvalid: It was not parsed, and a field of it is out of range.
         ProofInvalid: An inclusion or consistency proof does not lead where it must.
         EvidenceInvalid: The parts contradict one another: the payload is not the entry's or says something else than
             it, or the earlier state is none of the same log.
@@ -176,6 +177,7 @@ def verify_proof(
         TimestampUntrusted: A timestamp is by an authority that the reader does not know, or is in the future.
         SealstreamError: What :func:`~sealstream.schemas.trust.verify_checkpoint` raises.
     """
+    proof.check()
     entry = proof.parsed_entry()
     at_hand = tuple(one for one in (payload, proof.payload) if one is not None)
     for one in at_hand:

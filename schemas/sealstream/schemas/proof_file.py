@@ -135,7 +135,7 @@ class ProofFile:
         Raises:
             ProofFileInvalid: A field is out of range, or fields contradict each other.
         """
-        _check(self)
+        self.check()
         parts = [
             PROOF_LABEL,
             _U16.pack(len(self.entry)) + self.entry,
@@ -185,8 +185,28 @@ class ProofFile:
             earlier=reading.earlier(),
         )
         reading.end()
-        _check(proof)
+        proof.check()
         return proof
+
+    def check(self) -> None:
+        """Refuse what would not be read back, or what no honest prover writes.
+
+        Raises:
+            ProofFileInvalid: A field is out of range, or fields contradict each other.
+        """
+        try:
+            entry = self.parsed_entry()
+        except EntryInvalid as error:
+            raise ProofFileInvalid(f"proof file has no entry: {error.message}", hint=error.hint) from error
+        _check_payload(self, entry)
+        if len(self.nonce) != NONCE_BYTES:
+            raise ProofFileInvalid(f"proof file has a nonce of {len(self.nonce)} bytes instead of {NONCE_BYTES}")
+        if not entry.seq < self.size <= SIZE_MAX:
+            raise ProofFileInvalid(f"proof file is of entry {entry.seq} in a chain of {self.size}")
+        _check_path("chain", self.path)
+        _check_rooted(self.rooted)
+        if self.earlier is not None:
+            _check_earlier(self.earlier, entry)
 
     def parsed_entry(self) -> Entry:
         """Return the entry's fields.
@@ -287,23 +307,6 @@ def _rooted(rooted: RootedMap) -> bytes:
             *(_sized(token) for token in rooted.timestamps),
         )
     )
-
-
-def _check(proof: ProofFile) -> None:
-    """Refuse what would not be read back, or what no honest prover writes."""
-    try:
-        entry = parse_entry(proof.entry)
-    except EntryInvalid as error:
-        raise ProofFileInvalid(f"proof file has no entry: {error.message}", hint=error.hint) from error
-    _check_payload(proof, entry)
-    if len(proof.nonce) != NONCE_BYTES:
-        raise ProofFileInvalid(f"proof file has a nonce of {len(proof.nonce)} bytes instead of {NONCE_BYTES}")
-    if not entry.seq < proof.size <= SIZE_MAX:
-        raise ProofFileInvalid(f"proof file is of entry {entry.seq} in a chain of {proof.size}")
-    _check_path("chain", proof.path)
-    _check_rooted(proof.rooted)
-    if proof.earlier is not None:
-        _check_earlier(proof.earlier, entry)
 
 
 def _check_payload(proof: ProofFile, entry: Entry) -> None:

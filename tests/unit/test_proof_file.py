@@ -1,0 +1,231 @@
+"""Proof files: one form, every length bounded, and nothing of one can be changed or cut without being refused."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sealstream.schemas.entry import VALUE_BYTES_MAX, parse
+from sealstream.schemas.errors import ProofFileInvalid, SealstreamError
+from sealstream.schemas.evidence import verify_proof
+from sealstream.schemas.log_proof import HASHES_MAX
+from sealstream.schemas.note import sign_note
+from sealstream.schemas.proof_file import (
+    CHECK_BYTES,
+    PROOF_BYTES_MAX,
+    PROOF_LABEL,
+    PROOF_NOTE_BYTES_MAX,
+    SCHEMA_BYTES_MAX,
+    TIMESTAMP_BYTES_MAX,
+    TIMESTAMPS_MAX,
+    EarlierState,
+    ProofFile,
+    RootedMap,
+)
+from support.mutation import changed_bytes, cuts, mutated
+from support.notes import LOG, policy, reader
+from support.sealproofs import INSTANCE, SCHEMA, with_earlier
+
+ALL_OF_TWO = reader(policy(2, 2))
+PROOF = INSTANCE.proof(8)
+EARLIER = with_earlier()
+STATE = EARLIER.earlier or pytest.fail("there is an earlier state")
+HASH = bytes(32)
+
+
+def rechecked(data: bytes) -> bytes:
+    """Return a file's bytes with a checksum that fits, as whoever changes a file on purpose makes it."""
+    body = data[:-CHECK_BYTES]
+    return body + hashlib.sha256(body).digest()[:CHECK_BYTES]
+
+
+def refusal(data: bytes) -> str:
+    """Return why a file's bytes are refused; empty if they are not."""
+    try:
+        verify_proof(ProofFile.parse(data), ALL_OF_TWO)
+    except SealstreamError as error:
+        return error.message
+    return ""
+
+
+@pytest.mark.parametrize("seq", range(21))
+def test_comes_back(seq: int) -> None:
+    """Whatever is packed is parsed to the same, with and without its optional parts."""
+    for proof in (
+        INSTANCE.proof(seq),
+        INSTANCE.proof(seq, with_payload=False, timestamps=[b"one", b"two"]),
+        INSTANCE.proof(seq, with_schema=seq not in (0, 3, 4)),
+    ):
+        assert ProofFile.parse(proof.pack()) == proof
+        assert proof.parsed_entry() == parse(proof.entry)
+
+
+def test_earlier_state_comes_back() -> None:
+    """An earlier state is carried whole."""
+    assert ProofFile.parse(EARLIER.pack()) == EARLIER
+
+
+@pytest.mark.parametrize("proof", [PROOF, EARLIER], ids=["plain", "with an earlier state"])
+def test_every_damage_is_refused(proof: ProofFile) -> None:
+    """No byte of a file can be another one and none can be missing, at any place: damage is told from forgery."""
+    for changed in (*changed_bytes(proof.pack()), *cuts(proof.pack())):
+        with pytest.raises(ProofFileInvalid):
+            ProofFile.parse(changed)
+
+
+def test_every_forgery_is_refused() -> None:
+    """Who changes any byte or cuts a file anywhere, and computes the checksum anew, is refused with a reason."""
+    data = EARLIER.pack()
+    flipped = (data[:place] + bytes((data[place] ^ 1 << place % 8,)) + data[place + 1 :] for place in range(len(data)))
+    cut = (data[:place] + HASH[:CHECK_BYTES] for place in range(len(data) - CHECK_BYTES))
+    changed = [*flipped, *cut][:-1]
+    accepted = [one for one in changed if rechecked(one) != data and not refusal(rechecked(one))]
+    assert accepted == []
+
+
+@given(mutated(st.just(EARLIER.pack())), st.booleans())
+def test_any_change(changed: bytes, forged: bool) -> None:
+    """Bytes put in, taken out or replaced anywhere are refused with a typed error, whether or not the checksum fits."""
+    data = rechecked(changed) if forged else changed
+    assert refusal(data) or data == EARLIER.pack()
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes(data: bytes) -> None:
+    """Whatever the bytes are, they are refused with a reason."""
+    for candidate in (data, PROOF_LABEL + data, rechecked(PROOF_LABEL + data + HASH[:8])):
+        with pytest.raises(ProofFileInvalid):
+            ProofFile.parse(candidate)
+
+
+HASHES = st.lists(st.binary(min_size=32, max_size=32), max_size=HASHES_MAX).map(tuple)
+
+
+@given(
+    st.builds(
+        replace,
+        st.just(EARLIER),
+        payload=st.none() | st.binary(min_size=1, max_size=300),
+        schema=st.none() | st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(str.encode),
+        nonce=st.binary(min_size=32, max_size=32),
+        size=st.integers(16, 2**63 - 1),
+        path=HASHES,
+        rooted=st.builds(
+            replace,
+            st.just(EARLIER.rooted),
+            index=st.integers(0, 2),
+            map_path=HASHES,
+            chains=st.integers(3, 2**63 - 1),
+            previous=st.binary(min_size=32, max_size=32).filter(any),
+            length=st.integers(25, 2**22),
+            root_path=HASHES,
+            timestamps=st.lists(st.binary(min_size=1, max_size=50), max_size=TIMESTAMPS_MAX).map(tuple),
+        ),
+        earlier=st.none() | st.builds(replace, st.just(STATE), size=st.integers(1, 15), consistency=HASHES),
+    )
+)
+def test_any_proof_comes_back(proof: ProofFile) -> None:
+    """Fields may hold anything within their bounds, and two different proofs are two different files."""
+    data = proof.pack()
+    assert ProofFile.parse(data) == proof
+    assert (data == EARLIER.pack()) == (proof == EARLIER)
+
+
+def spliced(what: bytes, instead: bytes) -> bytes:
+    """Return a plain proof's bytes with something else in the place of what stands there once, and a checksum."""
+    data = EARLIER.pack()
+    assert data.count(what) == 1
+    return rechecked(data.replace(what, instead))
+
+
+FLAGGED = (len(EARLIER.rooted.timestamps)).to_bytes(1, "big") + b"\x01" + STATE.size.to_bytes(8, "big") + STATE.root
+COUNTED = EARLIER.size.to_bytes(8, "big") + bytes((len(EARLIER.path),)) + EARLIER.path[0]
+NOTE_SIZE = len(EARLIER.rooted.note).to_bytes(4, "big") + EARLIER.rooted.note[:30]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "label"),
+        (b"c2sp.org/tlog-proof@v1\n", "label"),
+        (PROOF_LABEL + bytes(PROOF_BYTES_MAX), "at most"),
+        (PROOF_LABEL, "checksum"),
+        (rechecked(PROOF_LABEL + HASH[:8]), "ends within"),
+        (rechecked(EARLIER.pack() + b"\0"), "1 bytes behind"),
+        (spliced(FLAGGED, FLAGGED[:1] + b"\x02" + FLAGGED[2:]), "0x02 where 00 or 01"),
+        (spliced(COUNTED, COUNTED[:8] + b"\x40" + COUNTED[9:]), "path of 64"),
+        (spliced(FLAGGED, b"\x09" + FLAGGED[1:]), "9 timestamps"),
+        (spliced(FLAGGED, b"\x01\0\0\0\0" + FLAGGED[1:]), "timestamp of 0 bytes"),
+        (spliced(FLAGGED, b"\x01\0\x01\0\x01" + FLAGGED[1:]), "timestamp of 65537 bytes"),
+        (spliced(NOTE_SIZE, (PROOF_NOTE_BYTES_MAX + 1).to_bytes(4, "big") + NOTE_SIZE[4:]), "note of 400001"),
+        (rechecked(PROOF_LABEL + b"\xff\xff" + HASH), "entry of 65535"),
+    ],
+)
+def test_reasons(data: bytes, words: str) -> None:
+    """What is wrong with bytes is said."""
+    with pytest.raises(ProofFileInvalid, match=words):
+        ProofFile.parse(data)
+
+
+ROOTED = PROOF.rooted
+OTHER_NOTE = sign_note(b"no checkpoint\n", [LOG])
+
+
+def rooted(**fields: object) -> ProofFile:
+    """Return a proof with another way up."""
+    changed: RootedMap = replace(ROOTED, **fields)  # type: ignore[arg-type]  # what cannot be is what is tested
+    return replace(PROOF, rooted=changed)
+
+
+def earlier(**fields: object) -> ProofFile:
+    """Return a proof with another earlier state."""
+    changed: EarlierState = replace(STATE, **fields)  # type: ignore[arg-type]
+    return replace(EARLIER, earlier=changed)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (replace(PROOF, entry=PROOF.entry[:-1]), "no entry"),
+        (replace(INSTANCE.proof(3), payload=b"carried"), "carry none"),
+        (replace(PROOF, payload=b""), "payload of 0"),
+        (replace(PROOF, payload=bytes(VALUE_BYTES_MAX + 1)), "payload of 1000001"),
+        (replace(INSTANCE.proof(0), schema=SCHEMA), "have none"),
+        (replace(PROOF, schema=b""), "schema of 0"),
+        (replace(PROOF, schema=b" " * (SCHEMA_BYTES_MAX + 1)), "schema of 262145"),
+        (replace(PROOF, schema=b"\xff"), "no UTF-8"),
+        (replace(PROOF, nonce=bytes(31)), "nonce of 31"),
+        (replace(PROOF, size=8), "entry 8 in a chain of 8"),
+        (replace(PROOF, size=2**63), "in a chain of"),
+        (replace(PROOF, path=(HASH,) * 64), "more than 63"),
+        (replace(PROOF, path=(bytes(31),)), "another size"),
+        (rooted(index=4), "chain 4 in a map of 4"),
+        (rooted(index=-1), "chain -1"),
+        (rooted(chains=2**63), "chains"),
+        (rooted(length=24), "coverage of 24"),
+        (rooted(previous=HASH), "zeros"),
+        (rooted(coverage=b""), "coverage of 0"),
+        (rooted(round=3), "round 3 in a root log of 3"),
+        (rooted(map_path=(HASH,) * 64), "map with more"),
+        (rooted(root_path=(bytes(33),)), "root log with more"),
+        (rooted(note=b"nothing"), "no checkpoint"),
+        (rooted(note=OTHER_NOTE), "no checkpoint"),
+        (rooted(note=bytes(PROOF_NOTE_BYTES_MAX + 1)), "note of 400001"),
+        (rooted(timestamps=(b"",)), "timestamp of 0"),
+        (rooted(timestamps=(bytes(TIMESTAMP_BYTES_MAX + 1),)), "timestamp of 65537"),
+        (rooted(timestamps=(b"one",) * 9), "9 timestamps"),
+        (earlier(size=0), "earlier chain of 0"),
+        (earlier(size=16), "earlier chain of 16 entries, for entry 15"),
+        (earlier(root=b""), "earlier root"),
+        (earlier(consistency=(b"",)), "consistency"),
+        (earlier(rooted=replace(STATE.rooted, round=2)), "not the last of 4"),
+    ],
+)
+def test_only_proofs_are_written(wrong: ProofFile, words: str) -> None:
+    """What would not be read is not written, and why is said."""
+    with pytest.raises(ProofFileInvalid, match=words):
+        wrong.pack()
