@@ -157,10 +157,12 @@ class WitnessCall:
 
     def _cosigned(self, body: bytes, text: bytes, size: int) -> Called:
         try:
-            signatures = Note.parse(text + b"\n" + body).signatures
+            answered = Note.parse(text + b"\n" + body)
         except NoteInvalid as error:
             return Called(reason=f"its answer has no signature lines: {error.message}")
-        found = self.verified(text, signatures)
+        if answered.text != text:
+            return Called(reason="its answer has more than signature lines")
+        found = self.verified(text, answered.signatures)
         if not found:
             return Called(reason="its answer has no cosignature of this checkpoint by its key, in use and timely")
         self._size = size
