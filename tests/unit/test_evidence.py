@@ -200,7 +200,7 @@ class TestSchema:
         return verify_proof(replace(one_entry(Kind.EVENT, value, event_id="e-1"), schema=schema), reader())
 
     def test_from_the_file(self) -> None:
-        """A payload in a registry's framing is decoded by the schema in the file, and that nothing proves that is said."""
+        """A payload in a registry's framing is decoded by the schema in the file: nothing proves it, and it says so."""
         evidence = self.confluent(schema=SCHEMA)
         assert evidence.event is not None
         assert (evidence.event["id"], evidence.event_schema) == ("e-1", SchemaSource.FILE)
