@@ -152,8 +152,8 @@ TAMPERINGS = [
     ("INSERT INTO sealstream.payloads SELECT * FROM sealstream.payloads WHERE tenant = 'acme' AND seq = 1", "twice"),
     (
         "INSERT INTO sealstream.payloads SELECT p.tenant, e.seq, retention_class, e.received, bytes FROM"
-        + " sealstream.payloads AS p JOIN sealstream.entries AS e USING (tenant)"
-        + " WHERE tenant = 'acme' AND p.seq = 1 AND e.seq = 2",
+        " sealstream.payloads AS p JOIN sealstream.entries AS e USING (tenant)"
+        " WHERE tenant = 'acme' AND p.seq = 1 AND e.seq = 2",
         "payload",
     ),
 ]

@@ -47,7 +47,7 @@ INSERT INTO sealstream_notary.chains ({_CHAIN_COLUMNS})
 SELECT * FROM unnest(%b::text[], %b::int[], %b::bigint[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bigint[],
   %b::bigint[])
 """  # noqa: S608 - made of constants
-_ROUND_COLUMNS: Final = "round, leaf, coverage, root, made_at, COALESCE(note, ''), witnessed_at"
+_ROUND_COLUMNS: Final = "round, leaf, coverage, root, made_at, COALESCE(note, ''), witnessed_at, published_at"
 
 
 class NotaryDatabase:
@@ -218,6 +218,40 @@ class NotaryDatabase:
             Unreachable: It does not answer.
         """
         self._mark(number, "locked_at = COALESCE(locked_at, now())")
+
+    def keep_published(self, number: int) -> None:
+        """Remember that the cosigned root checkpoint of a round is public, and those of its chains.
+
+        Raises:
+            StoreError: There is no such round, or the database refuses.
+            Unreachable: It does not answer.
+        """
+        self._mark(number, "published_at = COALESCE(published_at, now())")
+
+    def last_published(self) -> int:
+        """Return the last round whose root checkpoint is public; -1 if there is none.
+
+        Raises:
+            StoreError: The database refuses.
+            Unreachable: It does not answer.
+        """
+        with self._transaction() as connection:
+            row = connection.execute(
+                "SELECT round FROM sealstream_notary.rounds WHERE published_at IS NOT NULL ORDER BY round DESC LIMIT 1"
+            ).fetchone()
+        return -1 if row is None else int(row[0])
+
+    def leaves(self) -> Iterator[bytes]:
+        """Yield the leaves of the root log, from round 0 on.
+
+        Raises:
+            StoreError: The database refuses.
+            Unreachable: It does not answer.
+        """
+        with self._transaction() as connection, connection.cursor("leaves", binary=True) as cursor:
+            cursor.execute("SELECT leaf FROM sealstream_notary.rounds ORDER BY round")
+            while rows := cursor.fetchmany(_FETCHED_ROWS):
+                yield from (leaf for (leaf,) in rows)
 
     def last_anchored(self) -> tuple[datetime | None, datetime | None]:
         """Return when a round was last timestamped, and when one was last locked.

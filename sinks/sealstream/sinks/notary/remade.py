@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from sealstream.schemas.entry import ZERO_HASH, entry_hash, parse
-from sealstream.schemas.errors import EntryInvalid, StoreDamaged, TreeDiffers
+from collections import defaultdict
+
+from sealstream.schemas.entry import ZERO_HASH
+from sealstream.schemas.errors import StoreDamaged
+from sealstream.sinks.notary.chain_check import HINT, check_entries
 from sealstream.sinks.notary.chains import Chains
 from sealstream.sinks.notary.made import ChainGrowth, MadeRound
 from sealstream.sinks.notary.steps import ChainHead, RoundRow
-from sealstream.sinks.notary.stored import Snapshot
-
-_HINT = "the store was changed since the notary committed to it: run sealstream verify"
+from sealstream.sinks.notary.stored import ChainRange, Snapshot, StoredEntry
 
 
 def remake(last: RoundRow, chains: Chains, snapshot: Snapshot) -> MadeRound:
@@ -27,36 +28,18 @@ def remake(last: RoundRow, chains: Chains, snapshot: Snapshot) -> MadeRound:
         Unreachable: It does not answer.
     """
     grown = sorted((head for head in chains if head.grown_in == last.round), key=lambda head: head.chain)
-    growths = tuple(_growth(head, snapshot) for head in grown)
+    stored: dict[str, list[StoredEntry]] = defaultdict(list)
+    # No more than one round's entries, which were in memory when it was made.
+    for one in snapshot.entries(ChainRange(head.chain, head.size_before, head.size) for head in grown):
+        stored[one.chain].append(one)
+    growths = tuple(_growth(head, stored[head.chain]) for head in grown)
     return MadeRound(last.round, last.leaf, last.coverage, last.root, growths)
 
 
-def _growth(head: ChainHead, snapshot: Snapshot) -> ChainGrowth:
+def _growth(head: ChainHead, stored: list[StoredEntry]) -> ChainGrowth:
     """Return what a chain has grown by: the hash of its last entry, which is known, commits to all before it."""
-    entries: list[bytes] = []
-    hashes: list[bytes] = []
-    for stored in snapshot.entries(head.chain, head.size_before, head.size):
-        seq = head.size_before + len(entries)
-        digest = entry_hash(stored.entry)
-        if stored.seq != seq or stored.hash != digest:
-            raise StoreDamaged(head.chain, seq, "it is missing, or is not what its hash says", hint=_HINT)
-        if (entries or not seq) and _previous(head.chain, seq, stored.entry) != (hashes[-1] if hashes else ZERO_HASH):
-            raise StoreDamaged(head.chain, seq, "it does not continue the entry before it", hint=_HINT)
-        entries.append(stored.entry)
-        hashes.append(digest)
-    if head.size_before + len(entries) != head.size:
-        raise TreeDiffers(
-            f"the store has {head.size_before + len(entries)} entries of chain {head.chain}, and the notary committed"
-            f" to {head.size}",
-            hint=_HINT,
-        )
+    prev = None if head.size_before else ZERO_HASH
+    entries, hashes = check_entries(head.chain, head.size_before, head.size, prev, stored)
     if hashes[-1] != head.last_hash:
-        raise StoreDamaged(head.chain, head.size - 1, "it is another entry than the one committed to", hint=_HINT)
+        raise StoreDamaged(head.chain, head.size - 1, "it is another entry than the one committed to", hint=HINT)
     return ChainGrowth(head.chain, head.size_before, head.size, head.root, tuple(entries), tuple(hashes))
-
-
-def _previous(chain: str, seq: int, entry: bytes) -> bytes:
-    try:
-        return parse(entry).prev
-    except EntryInvalid as error:
-        raise StoreDamaged(chain, seq, f"what is stored is no entry: {error.message}", hint=_HINT) from error

@@ -138,6 +138,7 @@ class RoundRow:
         made_at: When it was made, by the database's clock.
         note: The root checkpoint of size ``round + 1``, signed and maybe cosigned; empty as long as there is none.
         witnessed_at: When its quorum was complete.
+        published_at: When that checkpoint, and those of the chains, had been published.
     """
 
     round: int
@@ -147,6 +148,7 @@ class RoundRow:
     made_at: datetime
     note: str = ""
     witnessed_at: datetime | None = None
+    published_at: datetime | None = None
 
     @property
     def size(self) -> int:

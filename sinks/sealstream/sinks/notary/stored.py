@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Final, NamedTuple
 
 import psycopg
@@ -20,9 +21,11 @@ LOOKED_UP_MAX: Final = 5_000
 _COLUMNS: Final = (
     'e.seq, e.kind, e.partition, e.received, e.topic_id, e."offset", e.hash, e.tenant, e.event_id, e.entry, p.bytes'
 )
-# A payload stands in the month of its entry's time: one that does not is as good as missing.
+# A payload stands in the month of its entry's time: one that does not is as good as missing. OFFSET 0 keeps the planner
+# from any other way than to look each one up: it may have no idea yet how many rows a new table has.
 _PAYLOADS: Final = (
-    "LEFT JOIN sealstream.payloads AS p ON p.tenant = e.tenant AND p.seq = e.seq AND p.received = e.received"
+    "LEFT JOIN LATERAL (SELECT p.bytes FROM sealstream.payloads AS p"
+    " WHERE p.tenant = e.tenant AND p.seq = e.seq AND p.received = e.received OFFSET 0) AS p ON true"
 )
 _SOURCED: Final = sql.SQL(
     f"SELECT {_COLUMNS} FROM ("  # noqa: S608 - made of constants
@@ -32,7 +35,8 @@ _SOURCED: Final = sql.SQL(
 )
 _AT: Final = sql.SQL(
     f"SELECT {_COLUMNS} FROM unnest({{tenants}}::text[], {{seqs}}::bigint[]) AS w (tenant, seq)"  # noqa: S608 - as above
-    ' JOIN sealstream.entries AS e ON e.tenant = w.tenant COLLATE "C" AND e.seq = w.seq AND e.partition = {partition}'
+    " CROSS JOIN LATERAL (SELECT * FROM sealstream.entries AS e"
+    ' WHERE e.tenant = w.tenant COLLATE "C" AND e.seq = w.seq AND e.partition = {partition} OFFSET 0) AS e'
     f" {_PAYLOADS}"
 )
 _SOURCELESS: Final = sql.SQL(
@@ -45,9 +49,11 @@ _LAST_GAP: Final = sql.SQL(
     " WHERE e.tenant = {tenant} AND e.partition = {partition} AND e.topic_id = {topic_id} AND e.kind = 7"
     " ORDER BY e.seq DESC LIMIT 1"
 )
-_RANGE: Final = sql.SQL(
-    "SELECT e.seq, e.hash, e.entry FROM sealstream.entries AS e"
-    " WHERE e.tenant = {tenant} AND e.seq >= {begin} AND e.seq < {end} ORDER BY e.seq"
+_RANGES: Final = sql.SQL(
+    "SELECT e.tenant, e.seq, e.hash, e.entry"
+    " FROM unnest({tenants}::text[], {begins}::bigint[], {ends}::bigint[]) AS w (tenant, first, last)"
+    " CROSS JOIN LATERAL (SELECT e.tenant, e.seq, e.hash, e.entry FROM sealstream.entries AS e"
+    ' WHERE e.tenant = w.tenant COLLATE "C" AND e.seq >= w.first AND e.seq < w.last OFFSET 0) AS e'
 )
 # A loose index scan: one look-up a topic, not one a row.
 _TOPICS: Final = """
@@ -72,19 +78,36 @@ _GAP_TOPICS: Final = (
 )
 _LAST_ENTRIES: Final = (
     "SELECT w.tenant, e.hash, e.entry FROM unnest(%b::text[], %b::bigint[]) AS w (tenant, seq)"
-    ' LEFT JOIN sealstream.entries AS e ON e.tenant = w.tenant COLLATE "C" AND e.seq = w.seq'
+    " LEFT JOIN LATERAL (SELECT e.hash, e.entry FROM sealstream.entries AS e"
+    ' WHERE e.tenant = w.tenant COLLATE "C" AND e.seq = w.seq OFFSET 0) AS e ON true'
 )
+
+
+class ChainRange(NamedTuple):
+    """Entries of a chain.
+
+    Arguments:
+        chain: The chain.
+        begin: The seq of the first one.
+        end: The seq behind the last one.
+    """
+
+    chain: str
+    begin: int
+    end: int
 
 
 class StoredEntry(NamedTuple):
     """An entry as it stands in the store, unchecked.
 
     Arguments:
+        chain: The chain that it stands in.
         seq: Its place in its chain.
         hash: What stands there as its hash.
         entry: Its bytes.
     """
 
+    chain: str
     seq: int
     hash: bytes
     entry: bytes
@@ -268,17 +291,22 @@ class Snapshot:
         )
         return next((link for block in list(self._links(query)) for link in block), None)
 
-    def entries(self, chain: str, begin: int, end: int) -> Iterator[StoredEntry]:
-        """Return a chain's entries from a seq up to, but not with, another one, in their order; unchecked.
+    def entries(self, ranges: Iterable[ChainRange]) -> Iterator[StoredEntry]:
+        """Return the entries of ranges of chains, unchecked and in no particular order.
 
         Raises:
             StoreError: The store refuses.
             Unreachable: It does not answer.
         """
-        query = _RANGE.format(tenant=sql.Literal(chain), begin=sql.Literal(begin), end=sql.Literal(end))
-        for block in self._copied(query):
-            for row in block:
-                yield _entry(row)
+        rest = iter(ranges)
+        while part := list(islice(rest, LOOKED_UP_MAX)):
+            query = _RANGES.format(
+                tenants=sql.Literal([one.chain for one in part]),
+                begins=sql.Literal([one.begin for one in part]),
+                ends=sql.Literal([one.end for one in part]),
+            )
+            for block in self._copied(query):
+                yield from map(_entry, block)
 
     def last_entries(self, places: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | None, bytes | None]]:
         """Return hash and bytes of the entries at these chains and seqs; ``None`` where there is none.
@@ -313,16 +341,17 @@ class Snapshot:
 
 
 def _entry(row: CopyRow) -> StoredEntry:
-    """Return a row of seq, hash and entry."""
+    """Return a row of tenant, seq, hash and entry."""
     at = 2
     values: list[bytes] = []
-    for _ in range(3):
+    for _ in StoredEntry._fields:
         size = int.from_bytes(row[at : at + 4], "big", signed=True)
         if size < 0 or at + 4 + size > len(row):
             raise StoreError(f"the store answers with a row of {len(row)} bytes that is none of those asked for")
         values.append(row[at + 4 : at + 4 + size])
         at += 4 + size
-    return StoredEntry(int.from_bytes(values[0], "big", signed=True), values[1], values[2])
+    chain, seq, digest, entry = values
+    return StoredEntry(chain.decode(errors="replace"), int.from_bytes(seq, "big", signed=True), digest, entry)
 
 
 def _require_all(connection: Connection) -> None:

@@ -46,7 +46,8 @@ CREATE TABLE sealstream_notary.rounds (
   appended_from   timestamptz,  -- received of its oldest entry; NULL if it has none
   appended_before timestamptz,  -- received of its newest entry
   note            text,         -- the root checkpoint of size round + 1, signed; cosigned once it is witnessed
-  witnessed_at    timestamptz,
+  witnessed_at    timestamptz,  -- when its quorum was complete,
+  published_at    timestamptz,  -- and when that was public
   timestamp_token bytea,
   timestamped_at  timestamptz,
   locked_at       timestamptz
@@ -82,6 +83,6 @@ GRANT INSERT ON sealstream_notary.log, sealstream_notary.root_log, sealstream_no
   sealstream_notary.positions, sealstream_notary.rounds, sealstream_notary.map_tiles, sealstream_notary.map_leaves
   TO sealstream_notary;
 GRANT UPDATE ON sealstream_notary.root_log, sealstream_notary.chains, sealstream_notary.positions TO sealstream_notary;
-GRANT UPDATE (note, witnessed_at, timestamp_token, timestamped_at, locked_at) ON sealstream_notary.rounds
+GRANT UPDATE (note, witnessed_at, published_at, timestamp_token, timestamped_at, locked_at) ON sealstream_notary.rounds
   TO sealstream_notary;
 GRANT DELETE ON sealstream_notary.map_tiles, sealstream_notary.map_leaves TO sealstream_notary;
