@@ -20,6 +20,7 @@ from sealstream.deploy.cli import (
     heads,
     keys,
     local,
+    proofs,
     search,
     store,
     topics,
@@ -64,6 +65,7 @@ local.register(app)
 workers.register(app)
 verification.register(app)
 evidence.register(app)
+proofs.register(app)
 search.register(app)
 violations.register(app)
 topics.register(app)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
+from sealstream.deploy.cli.bundles import verify_bundle_file
 from sealstream.deploy.cli.comparison import (
     AgeOption,
     AtOption,
@@ -22,6 +23,7 @@ from sealstream.deploy.cli.comparison import (
     against_of,
 )
 from sealstream.deploy.cli.output import JsonOption, print_error, print_items, print_json, print_line, print_table
+from sealstream.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from sealstream.sinks.verifier.audit import VerifyResult
@@ -36,6 +38,12 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="BUNDLE", help="A file of `sealstream export`, instead of the store.", show_default=False
+        ),
+    ] = None,
     *,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's chain.", show_default="all")] = None,
     first_seq: Annotated[int | None, typer.Option("--from", min=0, metavar="SEQ", help="From this entry on.")] = None,
@@ -60,14 +68,33 @@ def verify(
     not_older_than: AgeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute the store from its own bytes: every entry, every link, every payload; and hold it against what was
-    published of it, where a policy says whom to believe about that.
+    """Recompute the store, or an exported bundle, from its own bytes: every entry, every link, every payload; and hold
+    it against what was published of it, where a policy says whom to believe about that.
 
     Exit code 0 if all of it holds, 1 if not, 2 if it could not be checked. What even a clean result cannot exclude is
     said with it. At the level "chain" nothing outside the store takes part. Levels above are those of the checkpoint
     that it was held against: "checkpoint" (the log has signed), "witnessed" (so has the policy's quorum), "anchored"
-    (and a timestamp authority says by when).
+    (and a timestamp authority says by when). A bundle is checked with nothing but files: it, and a policy.
     """
+    if bundle is not None:
+        if any(
+            one is not None for one in (tenant, first_seq, last_seq, state, workers, log, checkpoint, not_older_than)
+        ):
+            raise ConfigError(
+                "a bundle is checked as a whole, and with nothing but files",
+                hint="with BUNDLE: --policy, --rotations, --timestamp-roots, --at, --require, --json",
+            )
+        raise typer.Exit(
+            verify_bundle_file(
+                bundle,
+                policy=policy,
+                rotations=rotations,
+                timestamp_roots=timestamp_roots,
+                at=at,
+                require=require,
+                as_json=as_json,
+            )
+        )
     from sealstream.worker.settings import load_settings
 
     settings = load_settings()
