@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import psycopg
 from sealstream.kafka.partition import partition_of
 from sealstream.schemas.checkpoint import Checkpoint, chain_origin
 from sealstream.schemas.entry import Genesis, entry_hash, parse
-from sealstream.schemas.log_layout import ROOT_CHECKPOINT, chain_prefix, root_checkpoint_path
+from sealstream.schemas.log_layout import ROOT_CHECKPOINT, chain_prefix, root_checkpoint_path, timestamp_path
 from sealstream.schemas.merkle import root
 from sealstream.schemas.note import sign_note
 from sealstream.schemas.tenant_map import MapLeaf, derive_nonce, map_key
@@ -41,6 +41,7 @@ FIRST_SECONDS = NOW_SECONDS - 86_400
 Alter = Callable[[Sequence[PlainRound]], list[PlainRound]]
 
 _TABLES = """
+DROP SCHEMA IF EXISTS sealstream_notary CASCADE;
 CREATE SCHEMA sealstream_notary;
 CREATE TABLE sealstream_notary.chains (chain text COLLATE "C" PRIMARY KEY);
 CREATE TABLE sealstream_notary.rounds (round bigint PRIMARY KEY, coverage bytea, made_at timestamptz DEFAULT now(),
@@ -62,19 +63,24 @@ class Compared:
         store: The store.
         directory: Where the logs are published.
         notary: The notary's database.
+        writer: The store, as somebody who may write it.
         genesis: What chains pin.
     """
 
     store: TestStore
     directory: Path
     notary: str
+    writer: str
     genesis: Genesis
     sealed: list[Sealed] = field(default_factory=list[Sealed])
     rounds: list[PlainRound] = field(default_factory=list[PlainRound])
     offsets: dict[int, int] = field(default_factory=dict[int, int])
+    make_tables: InitVar[bool] = True
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, make_tables: bool) -> None:
         self._models = [Model(self.genesis, TOPIC_ID, n) for n in range(PARTITIONS)]
+        if not make_tables:
+            return
         with psycopg.connect(self.notary, autocommit=True) as connection:
             connection.execute(_TABLES)
 
@@ -109,7 +115,7 @@ class Compared:
 
     def feed(self, records: Sequence[Sealed]) -> None:
         """Store records as the sink does."""
-        feeder = Feeder(self.store.login("sealstream_writer"))
+        feeder = Feeder(self.writer)
         try:
             feeder.claim()
             feeder.feed(records)
@@ -134,6 +140,13 @@ class Compared:
         self._remember()
         return self.rounds[-1]
 
+    def relog(self, rounds: Sequence[PlainRound]) -> None:
+        """Publish another root log in place of the one that is there, as a log that lies."""
+        self.rounds = list(rounds)
+        shutil.rmtree(self.directory / "root")
+        publish_rounds(self.objects, self.rounds)
+        self.sign()
+
     def sign(self, rounds: Sequence[PlainRound] | None = None, *, witnesses: Sequence[int] = (1, 2)) -> bytes:
         """Publish a signed checkpoint of the root log, and return it."""
         several = self.rounds if rounds is None else rounds
@@ -150,6 +163,13 @@ class Compared:
     def seconds(size: int) -> int:
         """Return when the root checkpoint of a size was cosigned."""
         return FIRST_SECONDS + ROUND_SECONDS * (size - 1)
+
+    def stamp(self, size: int, stamp: Callable[[bytes], bytes]) -> None:
+        """Publish a timestamp of the root checkpoint of a size."""
+        self.objects.put(timestamp_path(size), stamp(self.objects.get(root_checkpoint_path(size))))
+        number = size - 1
+        with psycopg.connect(self.notary, autocommit=True) as connection:
+            connection.execute("UPDATE sealstream_notary.rounds SET timestamp_token = 'x' WHERE round = %s", (number,))
 
     def against(self, **changes: Any) -> Against:
         """Return what a reader of everything compares with."""
@@ -251,8 +271,8 @@ class Compared:
             connection.execute(statement.encode())
 
 
-@contextmanager
-def compared(store: TestStore, directory: Path, notary: str, *, window_offsets: int = 1_000) -> Iterator[Compared]:
-    """Give a store without entries and an empty storage."""
+def compared(store: TestStore, directory: Path, notary: str, writer: str, *, window_offsets: int = 1_000) -> Compared:
+    """Return a store without entries and an empty storage."""
     directory.mkdir()
-    yield Compared(store, directory, notary, Genesis(INSTANCE, PARTITIONS, window_offsets=window_offsets))
+    store.clear()
+    return Compared(store, directory, notary, writer, Genesis(INSTANCE, PARTITIONS, window_offsets=window_offsets))

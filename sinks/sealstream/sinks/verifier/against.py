@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Final
 
 from sealstream.schemas.compact_range import CompactRange
+from sealstream.schemas.coverage import OffsetRange
 from sealstream.schemas.entry import entry_hash
 from sealstream.schemas.errors import ConfigError, StoreError
 from sealstream.schemas.violation import Violation, ViolationType
@@ -23,6 +24,7 @@ from sealstream.sinks.verifier.trusted_tiles import UNUSABLE
 NAMELESS: Final = "!map-"
 """What the name of a chain begins with that the map has, and that nobody tells the name of; its key follows in hex."""
 _CHAINS_ASKED: Final = 1_000
+_RANGES_ASKED: Final = 10_000
 _WHOLE_CHAINS_MIN: Final = 2
 """So many chains that end too early, and no fewer, can make a store an older one: one alone has lost its end."""
 
@@ -213,16 +215,34 @@ class PublishedCheck:
                     )
 
     def _unaccounted(self) -> Iterator[Violation]:
-        """Name source partitions of which the store has other entries than the rounds count."""
+        """Name source partitions of which the store has other entries than the rounds account for.
+
+        Where there are as many as the rounds count, and none of an offset that they say nobody sees or is lost, there
+        is one for each other offset.
+        """
         log, accounts = self._published.root_log, self._published.accounts
         if log is None or accounts is None:
             return
-        for place, end in sorted(accounts.ends.items()):
-            if self._places.counts(place, end) != accounts.counts[place]:
-                yield self._disagreement(log, place, end)
+        counts = {place: self._places.counts(place, end) for place, end in accounts.ends.items()}
+        differ = {place for place, found in counts.items() if found != accounts.counts[place]}
+        differ |= self._denied(log)
+        for place in sorted(differ):
+            offsets = self._places.offsets(place, accounts.ends[place])
+            yield disagreement(log.rounds(), place, offsets, self._published.instance)
 
-    def _disagreement(self, log: RootLog, place: Place, end: int) -> Violation:
-        return disagreement(log.rounds(), place, self._places.offsets(place, end), self._published.instance)
+    def _denied(self, log: RootLog) -> set[Place]:
+        """Return source partitions with an entry of an offset that has no record by the rounds."""
+        denied: set[Place] = set()
+        waiting: dict[Place, list[OffsetRange]] = {}
+        for _, parts in log.rounds():
+            for part in parts:
+                ranges = waiting.setdefault(part.place, [])
+                ranges += (*part.invisible, *part.lost)
+                if len(ranges) >= _RANGES_ASKED:
+                    if self._places.any_within(part.place, ranges):
+                        denied.add(part.place)
+                    ranges.clear()
+        return denied | {place for place, ranges in waiting.items() if self._places.any_within(place, ranges)}
 
     def _cover(self, found: Findings) -> None:
         """Let what was checked reach as far as it was published; what stands behind that is growth."""

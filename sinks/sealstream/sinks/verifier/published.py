@@ -195,14 +195,13 @@ class Published:
                 self.words = (OWN_CHECKPOINTS,)
                 return
             self.root_log = RootLog(self.instance, tiles, (self._published_coverage, self._hinted_coverage))
-            last = self.root_log.round(tiles.size - 1) if tiles.size else None
             if self._tenant is None:
                 accounts = Accounts()
                 for _, parts in self.root_log.rounds():
                     accounts.add(parts)
                 self.accounts = accounts
-            if last is not None:
-                self._read_map(last)
+            if tiles.size:
+                self._read_map(self.root_log.round(tiles.size - 1))
         except RoundWrong as wrong:
             self.findings.append(wrong.violation)
         if self.as_of is None:
@@ -230,6 +229,8 @@ class Published:
 
     def nameless(self) -> dict[bytes, Head]:
         """Return what the map has under keys that belong to none of the chains that were named."""
+        if not self.is_mapped:
+            return {}
         named = {self._key(chain) for chain in self._names}
         return {key: head for key, head in self._leaves.items() if key not in named}
 

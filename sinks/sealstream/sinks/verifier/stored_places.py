@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from psycopg import sql
 
+from sealstream.schemas.coverage import OffsetRange
 from sealstream.schemas.entry import SOURCELESS_KINDS, Kind
 from sealstream.sinks.verifier.copying import Connection
 from sealstream.sinks.verifier.root_log import Place
@@ -35,6 +36,11 @@ _LAST: Final = sql.SQL(
 _OFFSETS: Final = sql.SQL(
     'SELECT "offset" FROM sealstream.entries'
     ' WHERE topic_id = %s AND partition = %s AND "offset" < %s AND {sourced} ORDER BY "offset"'
+).format(sourced=_SOURCED)
+_WITHIN: Final = sql.SQL(
+    "SELECT true FROM unnest(%s::bigint[], %s::bigint[]) AS r (first, last) CROSS JOIN LATERAL ("
+    "SELECT true FROM sealstream.entries AS e WHERE e.topic_id = %s AND e.partition = %s"
+    ' AND e."offset" BETWEEN r.first AND r.last AND {sourced} LIMIT 1) AS e LIMIT 1'
 ).format(sourced=_SOURCED)
 _SEES_ALL: Final = sql.SQL(
     "SELECT NOT row_security_active('sealstream.entries') OR pg_has_role(current_user, 'sealstream_writer', 'MEMBER')"
@@ -89,6 +95,11 @@ class StorePlaces:
             rows.itersize = _ROWS_FETCHED
             rows.execute(_OFFSETS, (*place, end))
             yield from (offset for (offset,) in rows)
+
+    def any_within(self, place: Place, ranges: Sequence[OffsetRange]) -> bool:
+        """Return whether there is an entry of an offset in one of these ranges."""
+        firsts, lasts = [one.first for one in ranges], [one.last for one in ranges]
+        return self._connection.execute(_WITHIN, (firsts, lasts, *place)).fetchone() is not None
 
     @contextmanager
     def _without_limit(self) -> Iterator[None]:
