@@ -1,0 +1,3 @@
+module sealstream.example/oracles/proof
+
+go 1.26.0
