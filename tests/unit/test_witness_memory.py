@@ -96,11 +96,11 @@ class TestOwner:
     def test_durable(self, tmp_path: Path) -> None:
         """Each commit is written through to the disk before it returns."""
         memory = open_memory(tmp_path / "witness.sqlite")
-        pragmas = [
-            memory._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")
-        ]
+        with memory.turn() as turn:
+            run = turn.connection.execute
+            values = [run(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
         memory.close()
-        assert pragmas == [2, "wal"]
+        assert values == [2, "wal"]
 
 
 class TestBeginning:
