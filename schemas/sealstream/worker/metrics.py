@@ -155,6 +155,26 @@ WITNESS_REFUSED_ROUNDS: Final = counter(
     "type",
 )
 
+# -- notary --------------------------------------------------------------------------------------------------------
+
+NOTARY_ROUNDS: Final = counter("notary_rounds_total", "Rounds that this worker committed to.")
+NOTARY_ENTRIES: Final = counter("notary_entries_total", "Entries that these rounds have brought into their trees.")
+NOTARY_ROUND_SECONDS: Final = seconds(
+    "notary_round_seconds", "Time from the look into the store to the commit of a round's heads."
+)
+NOTARY_CHAINS: Final = gauge("notary_chains", "Chains in the tenant map.")
+NOTARY_SIZE: Final = gauge("notary_size_rounds", "Size of the root log that is committed to.")
+NOTARY_WITNESSED_SIZE: Final = gauge(
+    "notary_witnessed_size_rounds", "Size of the last root checkpoint with its quorum."
+)
+NOTARY_SCRUBBED_ENTRIES: Final = counter(
+    "notary_scrubbed_entries_total", "Entries that were read again from the store and led to the root of their head."
+)
+NOTARY_UNWITNESSED_SECONDS: Final = gauge(
+    "notary_unwitnessed_seconds",
+    "Age of the oldest stored entry that no witnessed checkpoint covers; 0 if there is none.",
+)
+
 # -- notary: witnesses and anchors ---------------------------------------------------------------------------------
 
 NOTARY_WITNESS_REFUSALS: Final = counter(

@@ -1,4 +1,4 @@
-"""``sealstream migrate | rebuild-search``: the store, brought to this version; its search rows, made anew."""
+"""``sealstream migrate | migrate-notary | rebuild-search``: databases at this version, search rows made anew."""
 
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
@@ -15,6 +15,7 @@ _PANEL = "Set up"
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(rich_help_panel=_PANEL)(migrate)
+    app.command("migrate-notary", rich_help_panel=_PANEL)(migrate_notary)
     app.command("rebuild-search", rich_help_panel=_PANEL)(rebuild_search)
 
 
@@ -37,6 +38,31 @@ def migrate(*, as_json: JsonOption = False) -> None:
         print_line(f"applied {migration.name}")
     if not applied:
         print_line("the store is at this version already")
+
+
+def migrate_notary(*, as_json: JsonOption = False) -> None:
+    """Create the notary's database in PostgreSQL, or bring it to this version; safe to run again.
+
+    The user in SEALSTREAM_NOTARY_DATABASE must be one that may create roles and a schema. Run it once for a new log: a
+    database that is empty where a log was published before is a lost memory, and the notary refuses to begin anew.
+    """
+    from sealstream.schemas.errors import ConfigError
+    from sealstream.worker.settings import load_settings
+
+    settings = load_settings()
+    url = settings.notary_database.get_secret_value()
+    if not url:
+        raise ConfigError("SEALSTREAM_NOTARY_DATABASE is not set", hint="give a URL such as postgresql://...")
+    from sealstream.sinks.notary.migrate import migrate as bring_up_to_date
+
+    applied = bring_up_to_date(url, timeout_seconds=settings.request_timeout_seconds)
+    if as_json:
+        print_json({"applied": [migration.name for migration in applied]})
+        return
+    for migration in applied:
+        print_line(f"applied {migration.name}")
+    if not applied:
+        print_line("the notary's database is at this version already")
 
 
 def rebuild_search(

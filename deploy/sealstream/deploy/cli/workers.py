@@ -1,4 +1,4 @@
-"""``sealstream processor | sink | verifier | witness``: the long-running processes."""
+"""``sealstream processor | sink | verifier | notary | witness``: the long-running processes."""
 
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PANEL = "Run workers"
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (processor, sink, verifier, witness):
+    for command in (processor, sink, verifier, notary, witness):
         app.command(rich_help_panel=_PANEL)(command)
 
 
@@ -51,6 +51,17 @@ def verifier(*, as_json: JsonOption = False) -> None:
     """
     settings = _settings(as_json=as_json)
     from sealstream.sinks.verifier.service import run
+
+    raise typer.Exit(run(settings))
+
+
+def notary(*, as_json: JsonOption = False) -> None:
+    """Sign how far each chain has come, and publish what proofs are made from: store -> checkpoints, tiles.
+
+    Runs until SIGTERM or Ctrl-C. Logs go to standard error, as JSON lines with --json or where it is no terminal.
+    """
+    settings = _settings(as_json=as_json)
+    from sealstream.sinks.notary.service import run
 
     raise typer.Exit(run(settings))
 

@@ -1,0 +1,279 @@
+"""The worker ``sealstream notary``: a round after the other, until it is told to stop or must not go on."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from sealstream.schemas.errors import ConfigError, SealstreamError, Unreachable
+from sealstream.schemas.key_history import KeyHistory, parse_rotations
+from sealstream.schemas.keys import parse_key
+from sealstream.schemas.policy import Policy
+from sealstream.schemas.tenant_map import MAP_SECRET_BYTES
+from sealstream.sinks.notary.asking import WitnessAsker
+from sealstream.sinks.notary.checkpoint_topic import CheckpointTopic
+from sealstream.sinks.notary.database import NotaryDatabase
+from sealstream.sinks.notary.finishing import POINTS, Parts
+from sealstream.sinks.notary.halts import known_keys
+from sealstream.sinks.notary.notary import Notary
+from sealstream.sinks.notary.publishing import Publisher
+from sealstream.sinks.notary.round_files import RoundFiles
+from sealstream.sinks.notary.signing import LogSigner
+from sealstream.sinks.notary.stored import Store
+from sealstream.worker import logs, memory, metrics
+from sealstream.worker.failpoints import Failpoints
+from sealstream.worker.logs import logger
+from sealstream.worker.objects import Objects, open_objects
+from sealstream.worker.settings import Settings, load_settings
+from sealstream.worker.stop import END_SECONDS, StopSignal
+from sealstream.worker.web import WorkerWeb
+
+STOPPED: Final = 0
+FAILED: Final = 1
+MISCONFIGURED: Final = 2
+
+PAUSE_SECONDS_MIN: Final = 0.2
+PAUSE_SECONDS_MAX: Final = 5.0
+LOOK_SECONDS: Final = 0.25
+"""How often the worker looks whether it is time for the next round, or to stop."""
+PATIENCE_SECONDS_MAX: Final = 30.0
+"""How long the witnesses of one round are asked, at most: the next round asks them again."""
+STUCK_SECONDS: Final = 300.0
+"""Longer than any bounded wait of a round, and than a round with as many entries as one may have."""
+CLIENT_ID: Final = "sealstream-notary"
+
+
+class NotaryWorker:
+    """The worker's loop, and what its web port says of it.
+
+    Arguments:
+        settings: Its settings.
+        stop: Says when to stop.
+
+    Raises:
+        ConfigError: A setting is missing or cannot be used.
+        FormatError: The key, the policy or the rotations are malformed.
+    """
+
+    def __init__(self, settings: Settings, stop: StopSignal) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._notary, self._parts = assemble(settings)
+        self._patience_seconds = min(PATIENCE_SECONDS_MAX, max(1.0, settings.round_seconds))
+        self._next_at = 0.0
+        self._pause_seconds = 0.0
+        self._is_alarmed = False
+        # Read by the web port's threads.
+        self._turned_at = time.monotonic()
+        self._waits_for = "starting"
+        metrics.NOTARY_UNWITNESSED_SECONDS.set_function(self.unwitnessed_seconds)
+
+    def run(self) -> None:
+        """Work until the stop signal.
+
+        Raises:
+            UnsafeState: Going on could sign what is not so.
+            StoreError: A database or the storage refuses, or the store is damaged.
+            Untrusted: What stands in the place of a checkpoint is not this log's.
+        """
+        while not self._stopping():
+            self._watch()
+            try:
+                self._step()
+            except Unreachable as error:
+                self._wait(error)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._parts.database.close()
+        self._parts.store.close()
+
+    def healthy(self) -> bool:
+        """Return whether the loop turns."""
+        return time.monotonic() - self._turned_at < STUCK_SECONDS
+
+    def ready(self) -> tuple[bool, str]:
+        """Return whether rounds are made and witnessed in time, and in words what is waited for."""
+        if self._waits_for:
+            return False, self._waits_for
+        age = self.unwitnessed_seconds()
+        if age > self._settings.round_age_seconds_max:
+            return False, f"an entry has waited for a witnessed checkpoint for {age:.0f} s"
+        return True, f"round {self._notary.size - 1} of {self._notary.chains} chains"
+
+    def unwitnessed_seconds(self) -> float:
+        """Return the age of the oldest stored entry that no witnessed checkpoint covers; 0 if there is none."""
+        oldest = self._notary.oldest
+        return 0.0 if oldest is None else max(0.0, (datetime.now(UTC) - oldest).total_seconds())
+
+    def _stopping(self) -> bool:
+        """Return whether to stop; every wait asks this again and again, and so shows that it turns."""
+        self._turned_at = time.monotonic()
+        return self._stop.is_set()
+
+    def _step(self) -> None:
+        notary = self._notary
+        if not notary.is_open:
+            self._waits_for = self._waits_for or "opening"
+            notary.open()
+            self._finish()
+            self._next_at = time.monotonic()
+        finishing = notary.finishing
+        if finishing is not None and (
+            not finishing.is_signed or (finishing.is_witnessed and not finishing.is_published)
+        ):
+            self._finish()
+        elif time.monotonic() >= self._next_at:
+            self._turn()
+            self._finish()
+        else:
+            self._stop.wait(min(LOOK_SECONDS, max(0.0, self._next_at - time.monotonic())))
+        self._pause_seconds, self._waits_for = 0.0, ""
+
+    def _turn(self) -> None:
+        began_at = time.monotonic()
+        try:
+            turned = self._notary.turn()
+        except Unreachable:
+            # Whether the round was committed to is not known here. The database knows.
+            self._notary.forget()
+            raise
+        seconds = time.monotonic() - began_at
+        metrics.NOTARY_ROUNDS.inc()
+        metrics.NOTARY_ROUND_SECONDS.observe(seconds)
+        metrics.NOTARY_ENTRIES.inc(turned.entries)
+        metrics.NOTARY_SCRUBBED_ENTRIES.inc(turned.scrubbed)
+        metrics.NOTARY_CHAINS.set(self._notary.chains)
+        metrics.NOTARY_SIZE.set(self._notary.size)
+        # What is late is not made up for; what the store still has is read at once.
+        self._next_at = max(began_at, self._next_at) + (0.0 if turned.more else self._settings.round_seconds)
+        logger().info(
+            "round", round=turned.round, chains=turned.chains, entries=turned.entries, seconds=round(seconds, 3)
+        )
+
+    def _finish(self) -> None:
+        """Bring the last round before the public; without its quorum the next one asks again."""
+        finishing = self._notary.finishing
+        is_public = self._notary.finish(patience_seconds=self._patience_seconds, stopping=self._stopping)
+        if is_public and finishing is not None:
+            metrics.NOTARY_WITNESSED_SIZE.set(finishing.made.size)
+
+    def _watch(self) -> None:
+        """Say once that entries wait for too long, and once that they do not any more."""
+        age = self.unwitnessed_seconds()
+        alarmed = age > self._settings.round_age_seconds_max
+        if alarmed and not self._is_alarmed:
+            logger().error(
+                "an entry waits for a witnessed checkpoint for too long",
+                age_seconds=round(age),
+                age_seconds_max=self._settings.round_age_seconds_max,
+                hint="look at the witnesses, and at what /readyz waits for: nothing of it can be proven to others yet",
+            )
+        elif self._is_alarmed and not alarmed:
+            logger().info("all entries of the store are witnessed in time again")
+        self._is_alarmed = alarmed
+
+    def _wait(self, error: Unreachable) -> None:
+        self._waits_for = str(error)
+        self._pause_seconds = min(PAUSE_SECONDS_MAX, max(PAUSE_SECONDS_MIN, self._pause_seconds * 2))
+        logger().warning("waiting", reason=error.message, hint=error.hint, pause_seconds=self._pause_seconds)
+        self._stop.wait(self._pause_seconds)
+
+
+def assemble(settings: Settings) -> tuple[Notary, Parts]:
+    """Return the notary that settings describe, and what it works with. Nothing is asked of a server yet.
+
+    Raises:
+        ConfigError: A setting is missing or cannot be used.
+        FormatError: The key, the policy or the rotations are malformed.
+    """
+    key = parse_key(_required(settings.log_key.get_secret_value(), "LOG_KEY", "sealstream keys new writes it"))
+    policy = Policy.parse(
+        _required(settings.policy, "POLICY", "a policy of C2SP; `quorum none` asks for no witness").encode()
+    )
+    history = KeyHistory(parse_rotations(settings.rotations.encode()) if settings.rotations else ())
+    storage = _required(settings.log_storage, "LOG_STORAGE", "a directory, or an s3://, gs:// or az:// URL")
+    url = _required(
+        settings.notary_database.get_secret_value(), "NOTARY_DATABASE", "not the store's, nor restored together with it"
+    )
+    signer = LogSigner(settings.instance, [key])
+    points = Failpoints.from_environment(POINTS)
+    objects: Objects = open_objects(storage, timeout_seconds=settings.request_timeout_seconds)
+    topic = CheckpointTopic(
+        settings.connection(),
+        topic=settings.topics().checkpoints,
+        client_id=CLIENT_ID,
+        timeout_seconds=settings.request_timeout_seconds,
+    )
+    parts = Parts(
+        database=NotaryDatabase(url, timeout_seconds=settings.request_timeout_seconds),
+        store=Store(
+            settings.database_url(), instance=settings.instance, timeout_seconds=settings.request_timeout_seconds
+        ),
+        files=RoundFiles(objects),
+        signer=signer,
+        publisher=Publisher(objects, topic, signer, instance=settings.instance, points=points),
+        asker=WitnessAsker(policy, history, objects, origin=signer.origin),
+        points=points,
+    )
+    keys = (*signer.verifiers, *known_keys(signer.verifiers, history))
+    return Notary(settings.instance, _map_secret(settings), tuple(dict.fromkeys(keys)), parts), parts
+
+
+def _required(value: str, name: str, hint: str) -> str:
+    if not value.strip():
+        raise ConfigError(f"SEALSTREAM_{name} is not set", hint=hint)
+    return value
+
+
+def _map_secret(settings: Settings) -> bytes:
+    text = _required(settings.map_secret.get_secret_value(), "MAP_SECRET", "64 hex digits, from a random source")
+    try:
+        secret = bytes.fromhex(text.strip())
+    except ValueError:
+        secret = b""
+    if len(secret) != MAP_SECRET_BYTES:
+        raise ConfigError("SEALSTREAM_MAP_SECRET is not 64 hex digits", hint="keep it: another one is another map")
+    return secret
+
+
+def run(settings: Settings) -> int:
+    """Run the worker until SIGTERM or SIGINT.
+
+    Returns:
+        0 after an orderly stop; 1 after an error that needs a person, 2 where the settings are at fault. The error
+        stands in the log with what to do.
+    """
+    logs.configure("notary", level=settings.log_level, format=settings.log_format)
+    stop = StopSignal()
+    stop.install(end_within_seconds=END_SECONDS)
+    web: WorkerWeb | None = None
+    worker: NotaryWorker | None = None
+    try:
+        worker = NotaryWorker(settings, stop)
+        web = WorkerWeb(settings.web_host, settings.web_port, healthy=worker.healthy, ready=worker.ready)
+        web.start()
+        memory.tune()
+        worker.run()
+    except SealstreamError as error:
+        logger().error(error.message, error=type(error).__name__, hint=error.hint)
+        return MISCONFIGURED if isinstance(error, ConfigError) else FAILED
+    finally:
+        if worker is not None:
+            worker.close()
+        if web is not None:
+            web.stop()
+    logger().info("stopped in order")
+    return STOPPED
+
+
+def main() -> int:
+    """Run the worker with the settings that the environment gives, and return its exit code."""
+    try:
+        settings = load_settings()
+    except SealstreamError as error:
+        logs.configure("notary")
+        logger().error(error.message, error=type(error).__name__, hint=error.hint)
+        return MISCONFIGURED
+    return run(settings)
