@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fuzz.signed import NOTE
 from fuzz.target import Target, same
@@ -33,6 +34,19 @@ _TOKEN: Final = (_SEEDS / "timestamp.der").read_bytes()
 """A response over :data:`NOTE`, by an authority that the tests made with OpenSSL."""
 
 _READER: Final = reader(policy(2, 2))
+
+
+def _load(path: Path) -> Any:
+    """Return a module that is no part of a package."""
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+_STANDALONE: Final = _load(Path(__file__).parents[2] / "deploy" / "standalone" / "sealstream_verify.py")
 _CHAIN: Final = INSTANCE.chains[0]
 _PROOFS: Final = (
     with_earlier(),
@@ -50,6 +64,13 @@ def _proven(data: bytes) -> None:
     assert INSTANCE.chains[place].hashes[found.entry.seq] == found.entry_hash
     assert INSTANCE.sizes[found.round][place] == found.chain_size
     assert found.trusted.checkpoint == INSTANCE.checkpoint(found.trusted.checkpoint.size)
+
+
+def _standalone(data: bytes) -> None:
+    """As :func:`_proven`, by the file that auditors get: it takes nothing that we do not take."""
+    file = data + hashlib.sha256(data).digest()[:CHECK_BYTES]
+    _STANDALONE.Proof(file, _STANDALONE.Policy(policy(2, 2).pack().decode(), b""), NOW_SECONDS, b"", [None, None])
+    _proven(data)
 
 
 def _decoded(data: bytes) -> None:
@@ -113,6 +134,12 @@ TARGETS: Final = (
         (ProofFileInvalid,),
     ),
     Target("proof", _proven, tuple(proof.pack()[:-CHECK_BYTES] for proof in _PROOFS), _REFUSALS),
+    Target(
+        "standalone-proof",
+        _standalone,
+        tuple(proof.pack()[:-CHECK_BYTES] for proof in _PROOFS),
+        (_STANDALONE.UnprovenError, ValueError),  # both are answers of its command line
+    ),
     Target("proof-schema", _decoded, (SCHEMA, b'"string"'), _REFUSALS),
     Target("bundle-line", _line, _LINES, (FormatError,)),
     Target("timestamp", _timestamp, (_TOKEN,), (TimestampInvalid, TimestampUntrusted)),
