@@ -8,17 +8,20 @@ process on each core. What PostgreSQL takes is measured apart, where it is the b
 from __future__ import annotations
 
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 import psutil
 import psycopg
 
 from bench.common import Machine, Options, Result, collect
+from bench.published import publish_store
 from bench.servers import serve
 from bench.source import keyed_events
 from bench.usage import cpu_seconds
@@ -34,6 +37,7 @@ from sealstream.schemas.entry import (
 )
 from sealstream.schemas.errors import StoreError
 from sealstream.sinks.verifier.audit import verify_store
+from sealstream.sinks.verifier.published import Against
 from support.chained import INSTANCE, RECEIVED, Sealed
 from support.providers import fresh_database
 from support.shell import Shell
@@ -53,6 +57,7 @@ _ROWS: Final = b"""COPY (
 _NOTES: Final = (
     "the bare loop copies entry and payload of each row out and hashes both, and looks at nothing else",
     "cpu is the client's; PostgreSQL's own stands apart",
+    "compared_... is the same store held against a witnessed checkpoint: trees, map, coverage",
     "command_entries_per_second is the command with a process a core, its start included",
 )
 
@@ -69,15 +74,20 @@ def run(options: Options) -> Result:
     with (
         serve(kafka=False, database=True) as servers,
         fresh_database(servers.database) as url,
-        migrated(url, partitions=options.partitions),
+        fresh_database(servers.database) as notary_url,
+        migrated(url, partitions=options.partitions) as store,
+        tempfile.TemporaryDirectory() as directory,
     ):
         entries = _fill(url, options)
+        options.progress("publishing")
+        against = publish_store(store, Path(directory), notary_url, partitions=options.partitions)
         server = psutil.Process(servers.pids["database"]) if "database" in servers.pids else None
         for number in range(options.runs):
             options.progress(f"run {number + 1} of {options.runs}")
             contestants = [(ours, lambda: _verify(url)), (bare, lambda: _hash_all(url))]
             for measured, work in contestants if number % 2 else reversed(contestants):
                 measured.append(_measure(work, entries, server))
+            ours[-1] |= _compared(_measure(lambda: _verify(url, against), entries, server))
             ours[-1] |= _command(url, entries, options)
     own, peer = collect(ours), collect(bare)
     return Result(
@@ -161,8 +171,13 @@ def _measure(work: Callable[[], int], entries: int, server: psutil.Process | Non
     return measured
 
 
-def _verify(url: str) -> int:
-    result = verify_store(url)
+def _compared(measured: dict[str, float]) -> dict[str, float]:
+    """Return the figures of a verification that was held against a checkpoint, under names of their own."""
+    return {f"compared_{name}": value for name, value in measured.items()}
+
+
+def _verify(url: str, against: Against | None = None) -> int:
+    result = verify_store(url, against=against)
     if not result.is_valid:
         raise StoreError(f"the store does not hold: {result.failure or result.violations[0].message}")
     return result.entries

@@ -137,7 +137,7 @@ class Compared:
         publish_rounds(self.objects, self.rounds)
         self._publish_chains()
         self.sign(witnesses=witnesses)
-        self._remember()
+        self.remember()
         return self.rounds[-1]
 
     def relog(self, rounds: Sequence[PlainRound]) -> None:
@@ -248,7 +248,7 @@ class Compared:
             self.objects.put_many([(prefix + tile.path(), data) for tile, data in files])
             self.objects.put(f"{prefix}checkpoint", note)
 
-    def _remember(self) -> None:
+    def remember(self) -> None:
         """Write what the notary remembers of its last round."""
         last = self.rounds[-1]
         leaves = sorted((MapLeaf(key_of(name), *head) for name, head in last.heads.items()), key=lambda leaf: leaf.key)
