@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -11,8 +13,10 @@ from typing import Any, Final
 from fuzz.signed import NOTE
 from fuzz.target import Target, same
 from sealstream.schemas.bundle import BundleEnd, BundleEntry, BundleHead, BundleSchema, parse_line
+from sealstream.schemas.bundle_check import verify_bundle
 from sealstream.schemas.compact_range import CompactRange
 from sealstream.schemas.errors import (
+    BundleInvalid,
     EvidenceInvalid,
     FormatError,
     ProofFileInvalid,
@@ -109,6 +113,26 @@ def _head() -> BundleHead:
     )
 
 
+_CLEAN: Final = 0
+
+
+def _bundle(data: bytes) -> None:
+    """Whatever is wrong with a bundle stands in the result; one that holds has the entries that the instance has.
+
+    The last line is made here, as a forger would.
+    """
+    body = b"".join(data.splitlines(keepends=True))
+    count = body.count(b'"type":"entry"')
+    whole = body + BundleEnd(count, hashlib.sha256(body).digest()).pack()
+    result = verify_bundle(io.BytesIO(whole).readline, _READER)
+    json.dumps(result.to_dict())
+    assert result.is_valid == (result.exit_code == _CLEAN)
+    if not result.is_valid:
+        raise result.failure or BundleInvalid("violations")
+    entries = [BundleEntry.parse(parse_line(line)) for line in body.splitlines(keepends=True)[1:] if b'"entry"' in line]
+    assert [one.hash for one in entries] == _CHAIN.hashes[result.first : result.last + 1]
+
+
 def _asked(data: bytes) -> None:
     """A witness that knows nothing yet takes a checkpoint from the first size on, and no other."""
     request = KnownLogs(_READER.policy, KeyHistory()).check_signed(AddCheckpoint.parse(data), now_seconds=NOW_SECONDS)
@@ -123,6 +147,15 @@ _LINES: Final = (
     BundleEntry.of(_CHAIN.entries[1], _CHAIN.hashes[1], _CHAIN.payloads[1]).pack(),
     BundleEntry.of(_CHAIN.entries[3], _CHAIN.hashes[3], None).pack(),
     BundleEnd(4, bytes(32)).pack(),
+)
+_BUNDLE: Final = b"".join(
+    (
+        _LINES[0],
+        *(
+            BundleEntry.of(_CHAIN.entries[seq], _CHAIN.hashes[seq], payload).pack()
+            for seq, payload in ((2, _CHAIN.payloads[2]), (3, None), (4, None), (5, _CHAIN.payloads[5]))
+        ),
+    )
 )
 _REFUSALS: Final = (FormatError, Untrusted, EvidenceInvalid)
 
@@ -142,6 +175,7 @@ TARGETS: Final = (
     ),
     Target("proof-schema", _decoded, (SCHEMA, b'"string"'), _REFUSALS),
     Target("bundle-line", _line, _LINES, (FormatError,)),
+    Target("bundle-file", _bundle, (_BUNDLE,), _REFUSALS),
     Target("timestamp", _timestamp, (_TOKEN,), (TimestampInvalid, TimestampUntrusted)),
     Target("witness-request", _asked, (b"old 0\n\n" + NOTE, b"old 41\n" + b"A" * 43 + b"=\n\n" + NOTE), (Refusal,)),
 )
