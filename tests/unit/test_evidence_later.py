@@ -173,15 +173,13 @@ class TestThief:
     def test_a_timestamp_of_later(self, archive: Archive) -> None:
         """A timestamp that he gets after the keys went shows that they signed too late."""
         gone_before = tuple(
-            self.earlier_record(archive, old, new)
+            archive.rotated(old, new, days=-1)
             for old, new in ((LOG, NEW_LOG), *((witness(n), witness(n, generation=1)) for n in (1, 2, 3)))
         )
-        with pytest.raises((QuorumMissing, KeyUntimely)):
-            archive.judge(self.stamped(archive, archive.forged), archive.reader(*gone_before))
-
-    def earlier_record(self, archive: Archive, old: SignerKey, new: SignerKey) -> Rotation:
-        """Return that a key went a day before the proof was made."""
-        return archive.rotated(old, new, days=-1)
+        backdated = archive.made_seconds - 2 * DAY
+        note = INSTANCE.note(5, {1: backdated, 2: backdated})
+        with pytest.raises(KeyUntimely):
+            archive.judge(self.stamped(archive, INSTANCE.proof(15, note=note)), archive.reader(*gone_before))
 
     def test_somebody_elses_timestamp(self, archive: Archive) -> None:
         """The genuine proof's timestamp under the forged checkpoint is one over other bytes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import pytest
@@ -28,19 +27,13 @@ from sealstream.schemas.proof_file import (
 )
 from support.mutation import changed_bytes, cuts, mutated
 from support.notes import LOG, policy, reader
-from support.sealproofs import INSTANCE, SCHEMA, with_earlier
+from support.sealproofs import INSTANCE, SCHEMA, rechecked, with_earlier
 
 ALL_OF_TWO = reader(policy(2, 2))
 PROOF = INSTANCE.proof(8)
 EARLIER = with_earlier()
 STATE = EARLIER.earlier or pytest.fail("there is an earlier state")
 HASH = bytes(32)
-
-
-def rechecked(data: bytes) -> bytes:
-    """Return a file's bytes with a checksum that fits, as whoever changes a file on purpose makes it."""
-    body = data[:-CHECK_BYTES]
-    return body + hashlib.sha256(body).digest()[:CHECK_BYTES]
 
 
 def refusal(data: bytes) -> str:

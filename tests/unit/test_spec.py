@@ -57,6 +57,8 @@ BLOCKS = {
     "consistencies", "inclusions", "map", "rounds", "tile_paths", "tiles", "tree_roots",
     # In test_spec_notes.py:
     "checkpoint", "log_proof", "messages", "note_keys", "policy", "rotation", "tenant_names", "vkeys",
+    # In test_spec_proofs.py:
+    "proof_files", "proof_policy",
 }  # fmt: skip
 
 

@@ -182,6 +182,7 @@ def verify_proof(
     at_hand = tuple(one for one in (payload, proof.payload) if one is not None)
     for one in at_hand:
         verify_payload(entry, one)
+        _verify_instance(entry, one, proof.rooted.checkpoint().origin)
     key = map_key(proof.nonce, entry.tenant)
     leaf_hash = entry_hash(proof.entry)
     root = root_from_inclusion(proof.path, leaf=leaf_hash, index=entry.seq, size=proof.size)
@@ -190,8 +191,6 @@ def verify_proof(
         _verify_earlier_way(proof, key)
     now = _believe(proof.rooted, reader, timestamp_roots, origin)
     earlier = _believe_earlier(proof, reader, timestamp_roots, now)
-    for one in at_hand:
-        _verify_instance(entry, one, now.trusted.checkpoint.origin)
     remarks: list[str] = [*now.trusted.left_out]
     event, source = _decode(entry, at_hand[0], proof.schema, remarks) if at_hand else (None, None)
     status = PayloadStatus.MATCHES if at_hand else _absence(entry)

@@ -1,0 +1,316 @@
+"""The auditor's one file comes to the same verdict as the product, and needs nothing of it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sealstream.deploy.cli.evidence import DOES_NOT_HOLD
+from sealstream.schemas.errors import EvidenceInvalid, ProofFileInvalid, SealstreamError
+from sealstream.schemas.evidence import verify_proof
+from sealstream.schemas.key_history import KeyHistory, parse_rotations, sign_rotation
+from sealstream.schemas.note_key import KeyType
+from sealstream.schemas.policy import Policy
+from sealstream.schemas.proof_file import CHECK_BYTES, ProofFile
+from sealstream.schemas.trust import Reader
+from support import proof_vectors, spec
+from support.mutation import changed_bytes, cuts, mutated
+from support.notes import LOG, NOW_SECONDS, ORIGIN, cosignature_line, policy, signer, witness
+from support.sealproofs import INSTANCE, SIGNED_SECONDS, TENANT, Instance, chain, nonce, rechecked, with_earlier
+from support.timestamping import make_authority
+
+PATH: Final = Path(__file__).parents[2] / "deploy" / "standalone" / "sealstream_verify.py"
+LINES_MAX: Final = 300
+HOLDS, FORGED, UNJUDGED = 0, 1, 2
+EARLIER: Final = with_earlier()
+STATE: Final = EARLIER.earlier or pytest.fail("there is an earlier state")
+NEW_LOG: Final = signer(ORIGIN, number=1)
+GONE_SECONDS: Final = NOW_SECONDS - 60
+
+
+def load() -> ModuleType:
+    """Import the file by its path, as it is no part of the product."""
+    found = importlib.util.spec_from_file_location("sealstream_verify", PATH)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+STANDALONE: Final = load()
+GONE: Final = b"".join(
+    sign_rotation(old, new, old_not_after_seconds=GONE_SECONDS, new_not_before_seconds=GONE_SECONDS)[1]
+    for old, new in ((LOG, NEW_LOG), *((witness(n), witness(n, generation=1)) for n in (1, 2, 3)))
+)
+LOG_GONE: Final = GONE[: GONE.index(b"sealstream/rotation1", 1)]
+
+
+def product(
+    data: bytes, judged_by: bytes, records: bytes = b"", at: int = NOW_SECONDS, payload: bytes | None = None
+) -> tuple[int, str]:
+    """Return the product's verdict as an exit code, and the reason."""
+    try:
+        history = KeyHistory(parse_rotations(records) if records else ())
+        verify_proof(ProofFile.parse(data), Reader(Policy.parse(judged_by), at, history), payload=payload)
+    except SealstreamError as error:
+        return (FORGED if isinstance(error, DOES_NOT_HOLD) else UNJUDGED), error.message
+    return HOLDS, ""
+
+
+def standalone(
+    data: bytes, judged_by: bytes, records: bytes = b"", at: int = NOW_SECONDS, payload: bytes | None = None
+) -> tuple[int, str]:
+    """Return the verdict of the auditor's file as an exit code, and the reason."""
+    try:
+        STANDALONE.Proof(data, STANDALONE.Policy(judged_by.decode(), records), at, payload or b"", [None, None])
+    except STANDALONE.UnprovenError as error:
+        return error.args[1], error.args[0]
+    except ValueError as error:
+        return UNJUDGED, str(error)
+    return HOLDS, ""
+
+
+def check_same(data: bytes, judged_by: bytes, records: bytes = b"", **given_too: object) -> int:
+    """Return the verdict of both, which must be the same.
+
+    There is one difference: where the fields of an entry contradict each other, the product does not take it for one,
+    and the short file finds that the log has another.
+    """
+    one, why = product(data, judged_by, records, **given_too)  # type: ignore[arg-type]
+    other, reason = standalone(data, judged_by, records, **given_too)  # type: ignore[arg-type]
+    if "no entry" in why:
+        assert other in (FORGED, UNJUDGED), (why, reason)
+    else:
+        assert one == other, (why, reason)
+    return one
+
+
+POLICIES: Final = {
+    "two of three": policy().pack(),
+    "all of two": policy(2, 2).pack(),
+    "three of three": policy(3, 3).pack(),
+    "one of one": policy(1, 1).pack(),
+    "nobody": policy(0).pack(),
+    "new log": policy(log=NEW_LOG).pack(),
+    "another log": policy(log=signer("other.example")).pack(),
+    "nested": b"# whom we believe\n"
+    + policy(2, 1).pack().replace(b"quorum all-of-them", b"group outer any all-of-them\nquorum outer"),
+}
+
+
+def proofs() -> Iterator[ProofFile]:
+    """Yield proofs: such that hold, and such whose parts do not belong together."""
+    yield EARLIER
+    for seq in range(21):
+        yield INSTANCE.proof(seq)
+        yield INSTANCE.proof(seq, with_payload=False, with_schema=seq not in (0, 3, 4), size=6, timestamps=[b"one"])
+    for name in ("globex", "!partition-0"):
+        yield INSTANCE.proof(0, name=name)
+    other = INSTANCE.proof(16)
+    yield replace(EARLIER, entry=other.entry, payload=other.payload)
+    yield replace(EARLIER, payload=other.payload)
+    yield replace(EARLIER, payload=b"x")
+    yield replace(EARLIER, nonce=nonce("globex"))
+    yield replace(EARLIER, size=17)
+    yield replace(EARLIER, path=(*EARLIER.path, bytes(32)))
+    yield replace(EARLIER, path=EARLIER.path[1:])
+    yield replace(EARLIER, rooted=INSTANCE.proof(15, round_number=5).rooted)
+    yield replace(EARLIER, rooted=replace(EARLIER.rooted, index=0))
+    for consistency in ((), STATE.consistency[:-1], (*STATE.consistency, bytes(32)), (bytes(32),)):
+        yield replace(EARLIER, earlier=replace(STATE, consistency=consistency))
+    yield replace(EARLIER, earlier=replace(STATE, size=3))
+    forked = Instance(INSTANCE.chains, (*INSTANCE.sizes[:3], (13, 3, 2, 1)))
+    yield replace(EARLIER, earlier=forked.earlier(4, 4))
+    yield replace(EARLIER, earlier=INSTANCE.earlier(5, 4, note=INSTANCE.note(4, {1: SIGNED_SECONDS})))
+    foreign = Instance(INSTANCE.chains, INSTANCE.sizes, origin="other.example", log=signer("other.example"))
+    yield foreign.proof(0)
+    yield foreign.proof(8)
+    yield replace(EARLIER, earlier=foreign.earlier(5, 4))
+
+
+def notes() -> Iterator[bytes]:
+    """Yield notes of one checkpoint, with signatures of every sort."""
+    at = SIGNED_SECONDS
+    times: tuple[dict[int, int], ...] = (
+        {}, {1: at}, {1: at, 2: at}, {1: at, 2: at, 3: at}, {2: at, 3: at}, {1: at, 9: at},
+        {1: NOW_SECONDS + 300, 2: at}, {1: NOW_SECONDS + 301, 2: at}, {1: GONE_SECONDS, 2: GONE_SECONDS + 1},
+        {1: GONE_SECONDS, 2: GONE_SECONDS}, {1: GONE_SECONDS + 1, 2: GONE_SECONDS + 1},
+    )  # fmt: skip
+    for one in times:
+        for generation in (0, 1):
+            yield INSTANCE.note(5, one, generation=generation)
+            yield replace(INSTANCE, log=NEW_LOG).note(5, one, generation=generation)
+    whole = INSTANCE.note(5, {1: at, 2: at})
+    yield whole + cosignature_line(INSTANCE.checkpoint(4), witness(3), at)
+    yield whole + cosignature_line(INSTANCE.checkpoint(5), witness(1), at + 1)
+    yield whole + cosignature_line(INSTANCE.checkpoint(4), witness(8), at)
+    yield whole.replace(b"\n\n", b"\nmore\n\n", 1)
+    yield whole[:-1]
+    yield whole.replace(b"\xe2\x80\x94 w1", b"\xe2\x80\x94 w1 ")
+    yield whole.replace(b"\xe2\x80\x94 w1", b"- w1")
+
+
+@pytest.mark.parametrize("judged_by", POLICIES.values(), ids=POLICIES)
+def test_same_verdict_on_proofs(judged_by: bytes) -> None:
+    """Proofs that hold, and such put together of parts of others, are judged alike by every policy."""
+    found = [check_same(packed(proof), judged_by) for proof in proofs()]
+    assert {FORGED, UNJUDGED} <= {*found}
+    assert (HOLDS in found) == (judged_by not in (POLICIES["three of three"], POLICIES["new log"]))
+
+
+@pytest.mark.parametrize("records", [b"", LOG_GONE, GONE], ids=["no rotation", "log rotated", "all rotated"])
+@pytest.mark.parametrize("judged_by", POLICIES.values(), ids=POLICIES)
+def test_same_verdict_on_signatures(judged_by: bytes, records: bytes) -> None:
+    """Signatures of every sort, at every time, by old and new keys, are judged alike."""
+    found: set[int] = set()
+    for note in notes():
+        proof = replace(EARLIER, earlier=None, rooted=replace(EARLIER.rooted, note=note))
+        found |= {check_same(packed(proof), judged_by, records, at=at) for at in (NOW_SECONDS, GONE_SECONDS)}
+    assert UNJUDGED in found
+
+
+def packed(proof: ProofFile) -> bytes:
+    """Return a proof's bytes, also where the product would not write them, by putting its note into another's place."""
+    try:
+        return proof.pack()
+    except ProofFileInvalid:
+        sound = replace(proof, rooted=EARLIER.rooted).pack()
+        note = EARLIER.rooted.note
+        sizes = [len(one).to_bytes(4, "big") for one in (note, proof.rooted.note)]
+        return rechecked(sound.replace(sizes[0] + note, sizes[1] + proof.rooted.note))
+
+
+def test_same_verdict_on_every_damage() -> None:
+    """Every changed byte and every cut is a damaged file to both."""
+    data = EARLIER.pack()
+    for changed in (*changed_bytes(data), *cuts(data)):
+        assert standalone(changed, POLICIES["all of two"])[0] == UNJUDGED
+
+
+def test_same_verdict_on_every_forgery() -> None:
+    """Every changed byte and every cut under a checksum that fits is judged alike."""
+    data = EARLIER.pack()
+    flipped = (
+        data[:place] + bytes((data[place] ^ 1 << place % 8,)) + data[place + 1 :] for place in range(len(data) - 8)
+    )
+    for changed in (*flipped, *(data[:place] + bytes(CHECK_BYTES) for place in range(len(data) - CHECK_BYTES))):
+        assert check_same(rechecked(changed), POLICIES["all of two"]) != HOLDS
+
+
+@given(mutated(st.sampled_from([EARLIER.pack(), INSTANCE.proof(0).pack(), INSTANCE.proof(8, with_schema=True).pack()])))
+def test_same_verdict_on_any_change(changed: bytes) -> None:
+    """Whatever is put in, taken out or replaced is judged alike."""
+    assert check_same(rechecked(changed), POLICIES["two of three"]) in (HOLDS, FORGED, UNJUDGED)
+
+
+def test_same_verdict_on_a_payload_from_elsewhere() -> None:
+    """A payload that is given apart is judged alike."""
+    for seq in range(21):
+        data = INSTANCE.proof(seq, with_payload=False).pack()
+        for payload in (*INSTANCE.chains[0].payloads, b"x"):
+            code = check_same(data, POLICIES["two of three"], payload=payload)
+            assert (code == HOLDS) == (payload == INSTANCE.chains[0].payloads[seq])
+
+
+def test_records_that_contradict() -> None:
+    """Two records that say different things of one key, or come back to one, are refused by both."""
+    again = sign_rotation(LOG, signer(ORIGIN, number=5), old_not_after_seconds=1, new_not_before_seconds=1)[1]
+    back = sign_rotation(NEW_LOG, LOG, old_not_after_seconds=1, new_not_before_seconds=1)[1]
+    for records in (LOG_GONE + again, LOG_GONE + back, LOG_GONE[:-3], LOG_GONE.replace(b"%d" % GONE_SECONDS, b"1", 1)):
+        assert check_same(EARLIER.pack(), POLICIES["two of three"], records) == UNJUDGED
+
+
+def test_a_key_that_it_does_not_judge_by() -> None:
+    """A policy with a key of ML-DSA-44 is not judged, and the reader is told what does."""
+    log = signer(ORIGIN, KeyType.COSIGNATURE_ML_DSA_44)
+    code, reason = standalone(EARLIER.pack(), policy(0, log=log).pack())
+    assert (code, "verify-proof" in reason) == (UNJUDGED, True)
+
+
+def test_spec_vectors() -> None:
+    """The proofs that SPEC.md gives hold by its policy."""
+    for data in proof_vectors.vectors():
+        assert check_same(data, spec.blocks("proof_policy")[0].encode(), at=1_700_001_000) == HOLDS
+
+
+def test_it_imports_nothing_else() -> None:
+    """It needs the standard library and `cryptography`, and has fewer than 300 lines."""
+    text = PATH.read_text(encoding="utf-8")
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    assert names - sys.stdlib_module_names == {"cryptography"}
+    assert not {"socket", "urllib", "http", "subprocess"} & names
+    assert len(text.splitlines()) < LINES_MAX
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a copy of the file in a folder, cut off from the product."""
+    copy = folder / PATH.name
+    shutil.copy(PATH, copy)
+    command = [sys.executable, "-I", str(copy), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_as_a_program(tmp_path: Path) -> None:
+    """It prints what is shown and what for, writes out what the file holds, and its exit code is the verdict."""
+    authority = make_authority(tmp_path / "authority")
+    note = INSTANCE.note(5)
+    proof = replace(EARLIER, schema=b'"string"', rooted=replace(EARLIER.rooted, timestamps=(authority.stamp(note),)))
+    (tmp_path / "a.sealproof").write_bytes(proof.pack())
+    (tmp_path / "policy").write_bytes(policy().pack())
+    (tmp_path / "new").write_bytes(policy(log=NEW_LOG).pack())
+    (tmp_path / "rotations").write_bytes(GONE)
+    (tmp_path / "forged").write_bytes(rechecked(proof.pack().replace(b"ev-15", b"ev-16")))
+    at = ("--at", str(NOW_SECONDS))
+
+    done = run(tmp_path, "a.sealproof", "--policy", "policy", *at, "--extract", ".")
+    assert (done.returncode, done.stderr) == (HOLDS, "")
+    for words in ("witnessed", f"entry 15 of 18 of {TENANT}", "ev-15", ORIGIN, "W1", "not judge: 1"):
+        assert words in done.stdout
+    assert (tmp_path / "checkpoint").read_bytes() == note
+    assert (tmp_path / "payload").read_bytes() == proof.payload
+    assert (tmp_path / "schema.avsc").read_bytes() == proof.schema
+    assert (tmp_path / "earlier-checkpoint").read_bytes() == STATE.rooted.note
+    root = str(authority.directory / "root.pem")
+    judge = ["openssl", "ts", "-verify", "-data", "checkpoint", "-in", "checkpoint-0.tsr", "-CAfile", root]
+    judged = subprocess.run(judge, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert judged.returncode == 0, judged.stderr
+
+    gone = ("--rotations", "rotations", *at)
+    assert run(tmp_path, "a.sealproof", "--policy", "new", *gone).returncode == UNJUDGED
+    before = ("--existed-by", str(GONE_SECONDS), str(GONE_SECONDS))
+    assert "anchored" in run(tmp_path, "a.sealproof", "--policy", "policy", *gone, *before).stdout
+    late = ("--existed-by", str(GONE_SECONDS + 1))
+    assert run(tmp_path, "a.sealproof", "--policy", "policy", *gone, *late).returncode == UNJUDGED
+    assert run(tmp_path, "forged", "--policy", "policy", *at).returncode == FORGED
+    assert "not proven" in run(tmp_path, "forged", "--policy", "policy", *at).stdout
+    missing = run(tmp_path, "missing", "--policy", "policy", *at)
+    assert (missing.returncode, missing.stderr) == (UNJUDGED, "")
+
+
+def test_payload_that_contradicts() -> None:
+    """A payload of another tenant under a signed entry is refused by both."""
+    name = "globex"
+    one = chain(name, 2)
+    wrong = Instance((replace(one, payloads=(*one.payloads[:1], b"other")),), ((2,),))
+    data = wrong.proof(1, name=name).pack()
+    with pytest.raises(EvidenceInvalid):
+        verify_proof(ProofFile.parse(data), Reader(policy(), NOW_SECONDS))
+    assert check_same(data, POLICIES["two of three"]) == FORGED
