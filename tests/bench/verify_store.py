@@ -78,7 +78,7 @@ def run(options: Options) -> Result:
         migrated(url, partitions=options.partitions) as store,
         tempfile.TemporaryDirectory() as directory,
     ):
-        entries = _fill(url, options)
+        entries = fill(url, options)
         options.progress("publishing")
         against = publish_store(store, Path(directory), notary_url, partitions=options.partitions)
         server = psutil.Process(servers.pids["database"]) if "database" in servers.pids else None
@@ -101,7 +101,7 @@ def run(options: Options) -> Result:
     )
 
 
-def _fill(url: str, options: Options) -> int:
+def fill(url: str, options: Options) -> int:
     """Store events as the sink does, and return how many entries they are."""
     feeder = Feeder(url, partitions=options.partitions)
     try:

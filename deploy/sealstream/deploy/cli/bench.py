@@ -145,6 +145,20 @@ def verify_store(
 
 
 @_group.command()
+def proof(
+    *,
+    events: _Events = None,
+    tenants: Annotated[
+        int, typer.Option(min=1, max=1_000_000, metavar="N", help="Other chains in the tenant map.")
+    ] = 10_000,
+    runs: _Runs = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Proof files out of one tenant's large chain, against fetching the same records; bundles of it."""
+    _run("proof", as_json=as_json, events=events, tenants=tenants, partitions=4, runs=runs)
+
+
+@_group.command()
 def publish(
     *,
     events: _Events = None,
