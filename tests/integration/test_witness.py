@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import random
+import re
 import socket
+import subprocess
 import sys
 import threading
 from collections import defaultdict
@@ -15,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import sealstream.sinks.witness
 from sealstream.schemas.note import VerifiedSignature, verify_note
 from sealstream.sinks.witness.protocol import BODY_BYTES_MAX
 from sealstream.sinks.witness.server import CONNECTIONS_MAX
@@ -178,6 +182,28 @@ class TestStart:
         witness = start_witness(FIRST_USE, **settings)
         assert witness.wait(timeout_seconds=60) == 2
         assert words in witness.log()
+
+    def test_recomputing_needs_more(self, start_witness: StartWitness) -> None:
+        """The verifier's witness says what it needs beyond the plain one."""
+        witness = start_witness(FIRST_USE, "--recompute")
+        assert witness.wait(timeout_seconds=60) == 2
+        assert "SEALSTREAM_LOG_STORAGE is not set" in witness.log()
+
+    def test_second_one_elsewhere(self, start_witness: StartWitness, tmp_path: Path) -> None:
+        """The commands that the README gives to whoever runs a witness of his own lead to one that cosigns."""
+        text = (Path(sealstream.sinks.witness.__file__).parent / "README.md").read_text(encoding="utf-8")
+        (block,) = re.findall(r"## A second witness, elsewhere.*?```sh\n(.*?)```", text, re.DOTALL)
+        lines = [line for line in block.splitlines() if line.startswith(("sealstream keys", "echo", "curl"))]
+        script = "\n".join(lines).replace("<verifier key of the instance>", str(LOG.key.verifier))
+        (tmp_path / "published").write_bytes(LOG.note(9))
+        script = re.sub(r"curl -o checkpoint https://<[^>]*>/root/checkpoint", "cp published checkpoint", script)
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        subprocess.run(
+            ["sh", "-euc", script], cwd=tmp_path, env=os.environ | {"PATH": path}, check=True, capture_output=True
+        )
+        settings = {"witness_key": "", "witness_key_file": tmp_path / "witness.key", "policy_file": tmp_path / "policy"}
+        options = ("--from-checkpoint", str(tmp_path / "checkpoint"))
+        assert start_witness(*options, policy=None, **settings).ask(LOG.body(9, 12)).status == 200
 
     def test_command_line(self, start_witness: StartWitness) -> None:
         """``sealstream witness`` is the same."""

@@ -100,11 +100,14 @@ class TestTaken:
         memory.close()
 
     def test_other_signatures_do_not_matter(self, tmp_path: Path) -> None:
-        """Lines of other keys, also forged ones in this or another witness's name, change nothing and go no further."""
-        memory = open_memory(tmp_path / "witness.sqlite")
+        """Lines of other keys, also forged ones in this or another witness's name, or in that of another log that it
+        knows, change nothing and go no further.
+        """
+        memory, second = open_memory(tmp_path / "witness.sqlite"), signer("other.example/audit")
         other = WitnessedLog.of(7).checkpoint(6)
         more = cosignature_line(other, WITNESS, NOW_SECONDS) + cosignature_line(other, witness(1), NOW_SECONDS)
-        line = cosign(open_cosigner(memory), LOG_OF_20.body(0, 7, more=more))
+        more += Signature(second.verifier.name, second.verifier.key_id, b"\x01" * 64).pack()
+        line = cosign(open_cosigner(memory, policy=policy_of(LOG, second)), LOG_OF_20.body(0, 7, more=more))
         state = memory.log(ORIGIN)
         assert state is not None
         assert state.note == LOG_OF_20.note(7) + line
