@@ -15,7 +15,7 @@ from sealstream.schemas.codec import schema_fingerprint
 from sealstream.schemas.entry import Entry, pack, parse
 from sealstream.schemas.violation import Violation
 from support.harness import read_log
-from support.model import ExpectedRecord, Model, SourceRecord
+from support.model import ExpectedRecord, LostRange, Model, SourceRecord
 from support.publish import RawRecord, event_value, publish_raw
 from support.workers import Pipeline, wait_for
 
@@ -69,6 +69,10 @@ class Chainer:
                 )
             )
         return logs
+
+    def expect_lost(self, lost: LostRange) -> Log:
+        """Return what a range that is declared lost must become."""
+        return self._models[lost.partition].expect([lost])
 
     def chain(self, alter: Alter = lambda log: log, *, abort: bool = False) -> None:
         """Write the source's new records to audit.chained in one transaction, altered partition by partition."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -290,6 +291,16 @@ def test_nothing_counts_beyond_what_is_verified() -> None:
         MemoryJudge(entries, word).judge(_rounds(entries))
 
     assert "f" * 32 in refused.value.error.hint
+
+
+def test_a_partition_of_which_nothing_is_verified_waits_for_nobody_if_nothing_of_it_is_covered() -> None:
+    """A round that says of an empty partition that there was nothing is accepted, whatever is verified of it."""
+    entries = _acme_in_partition_0()
+    only = {0: entries[0], 1: list[Sealed]()}
+    word = word_of(only)
+    del word.positions[1]
+
+    MemoryJudge(only, word).judge(_rounds(only), deadline=time.monotonic() + 20)
 
 
 def test_a_chain_with_an_open_violation_is_refused_behind_it_and_goes_on_after_the_resolution() -> None:

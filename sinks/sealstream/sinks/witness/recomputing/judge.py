@@ -37,7 +37,7 @@ from sealstream.worker.logs import logger
 from sealstream.worker.objects import Objects, open_objects
 from sealstream.worker.settings import Settings
 
-WAIT_SECONDS: Final = 8.0
+WAIT_SECONDS: Final = 6.0
 """How long one question may take before it is answered that the judge is behind; it computes on when asked again."""
 _CLOSE_SECONDS: Final = 3.0
 

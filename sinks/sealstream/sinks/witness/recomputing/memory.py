@@ -75,10 +75,14 @@ class JudgeMemory:
             self._connection = sqlite3.connect(
                 path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
             )
-            self._connection.executescript(_TABLES)
-            self._check_owner()
+            try:
+                self._connection.executescript(_TABLES)
+                self._check_owner()
+            except BaseException:
+                self._connection.close()
+                raise
         except sqlite3.Error as error:
-            raise StoreError(f"the witness's memory {path} cannot be used: {error}") from error
+            raise StoreError(f"the witness's memory {path} cannot be used: {error}", hint="look at the disk") from error
 
     def close(self) -> None:
         """Close the connection."""

@@ -273,6 +273,8 @@ class Recomputation:
     def _unverified(self, one: _OpenRound) -> int | None:
         """Return a partition that is not verified up to the end of a round yet; ``None`` if all of them are."""
         for partition, end in one.ends.items():
+            if end == one.stretches[partition].begin:
+                continue
             position = self._sources.word.position(partition) if self._sources.word.is_whole else None
             if position is None or (position.verified < end and not position.stopped):
                 return partition
