@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
@@ -65,7 +65,7 @@ class NotaryHints:
 
 
 @contextmanager
-def open_hints(database_url: str, *, timeout_seconds: float) -> Iterator[NotaryHints]:
+def open_hints(database_url: str, *, timeout_seconds: float) -> Generator[NotaryHints]:
     """Open the notary's database.
 
     Arguments:
@@ -99,7 +99,7 @@ def open_hints(database_url: str, *, timeout_seconds: float) -> Iterator[NotaryH
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated() -> Generator[None]:
     try:
         yield
     except psycopg.Error as error:
@@ -110,7 +110,3 @@ def _translated() -> Iterator[None]:
         elif isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             raise Unreachable(f"the notary's database does not answer: {text}", hint=hint) from error
         raise StoreError(f"the notary's database refuses: {text}", hint=hint) from error
-
-
-CoverageOf = Callable[[int], bytes | None]
-"""Returns the coverage of a round, if it is there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -102,7 +102,7 @@ class StorePlaces:
         return self._connection.execute(_WITHIN, (firsts, lasts, *place)).fetchone() is not None
 
     @contextmanager
-    def _without_limit(self) -> Iterator[None]:
+    def _without_limit(self) -> Generator[None]:
         """Sums over a whole partition take as long as its rows are many; the server's silence is still limited."""
         row = self._connection.execute("SELECT current_setting('statement_timeout')").fetchone()
         self._connection.execute("SET LOCAL statement_timeout = 0")
