@@ -132,6 +132,7 @@ class Recomputation:
         """
         if not self._leaves:
             self._begin()
+            self._refresh(deadline)  # what was open may be resolved by now
         while self._differs is None and self.changes.log.size < self.checkpoint.size:
             self._compute(self.changes.log.size, deadline)
         if self._heads is None:
