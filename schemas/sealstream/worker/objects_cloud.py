@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import obstore
 from obstore.exceptions import BaseError, GenericError
@@ -18,7 +18,7 @@ from sealstream.schemas.errors import ConfigError, ObjectMissing, SealstreamErro
 from sealstream.worker.objects import LISTED_MAX, OBJECT_BYTES_MAX, check_path, check_prefix, get_together
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 _AT_ONCE: Final = 16
 """Objects that are read or written at the same time; each takes a round trip, and hardly any of our own time."""
@@ -27,7 +27,8 @@ _WAITING_MAX: Final = 4 * _AT_ONCE
 """Objects in memory that wait to be written."""
 
 _RETRIES_MAX: Final = 5
-_STATUS: Final = re.compile(r"status(?: code)?:? (\d{3})|Client error with status (\d{3})", re.IGNORECASE)
+_STATUS: Final = re.compile(r"status(?: code)?:? (\d{3})\b", re.IGNORECASE)
+_LATER: Final = frozenset({408, 429})
 
 
 class CloudObjects:
@@ -43,22 +44,12 @@ class CloudObjects:
 
     def __init__(self, url: str, *, timeout_seconds: float = 30) -> None:
         self._url = url
-        # Plain HTTP only if the environment asks for it, as obstore's own default: these options take its place.
-        client: ClientConfig = {
-            "timeout": timedelta(seconds=timeout_seconds),
-            "connect_timeout": timedelta(seconds=min(5.0, timeout_seconds)),
-            "allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true"),
-        }
-        retry: RetryConfig = {"max_retries": _RETRIES_MAX, "retry_timeout": timedelta(seconds=timeout_seconds)}
-        try:
-            self._store = from_url(url, client_options=client, retry_config=retry)
-        except (BaseError, ValueError) as error:
-            raise ConfigError(f"the storage {url} cannot be used: {type(error).__name__}") from None
+        self._store = cloud_store(url, timeout_seconds=timeout_seconds)
 
     def get(self, path: str, *, bytes_max: int = OBJECT_BYTES_MAX) -> bytes:
         """Return an object's bytes: :meth:`sealstream.worker.objects.Objects.get`."""
         check_path(path)
-        with self._errors("read", path):
+        with cloud_errors(self._url, "read", path):
             found = obstore.get(self._store, path)
             if found.meta["size"] > bytes_max:
                 raise StoreError(f"{self._url}/{path} has {found.meta['size']} bytes, more than {bytes_max}")
@@ -71,7 +62,7 @@ class CloudObjects:
     def put(self, path: str, data: bytes) -> None:
         """Write one object: :meth:`sealstream.worker.objects.Objects.put`."""
         check_path(path)
-        with self._errors("write", path):
+        with cloud_errors(self._url, "write", path):
             obstore.put(self._store, path, data, use_multipart=False)
 
     def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
@@ -96,26 +87,65 @@ class CloudObjects:
         """Return the paths of the objects below a path: :meth:`sealstream.worker.objects.Objects.list`."""
         path = check_prefix(prefix)
         found: list[str] = []
-        with self._errors("list", path):
+        with cloud_errors(self._url, "list", path):
             for batch in obstore.list(self._store, prefix=path or None):
                 found.extend(one["path"] for one in batch)
                 if len(found) > LISTED_MAX:
                     raise StoreError(f"{self._url} has more than {LISTED_MAX} objects below {path!r}")
         return sorted(found)
 
-    @contextmanager
-    def _errors(self, what: str, path: str) -> Generator[None]:
-        """Turn obstore's errors into ours. Their texts quote requests and answers, and are not passed on."""
-        try:
-            yield
-        except SealstreamError:
-            raise
-        except FileNotFoundError:
-            raise ObjectMissing(f"{self._url} has no {path}", hint=_missing_hint(what)) from None
-        except (GenericError, TimeoutError) as error:
-            raise Unreachable(f"{self._url} does not {what} {path}{_status(error)}") from None
-        except (BaseError, OSError, ValueError) as error:
-            raise StoreError(f"{self._url} refuses to {what} {path}: {type(error).__name__}{_status(error)}") from None
+
+def cloud_store(
+    url: str, *, timeout_seconds: float, headers: Mapping[str, str] | None = None, checksum: bool = False
+) -> ObjectStore:
+    """Return obstore's store of a URL, with what bounds it.
+
+    Arguments:
+        url: As for :class:`CloudObjects`.
+        timeout_seconds: As there.
+        headers: What each request has in addition; it is among what is signed.
+        checksum: Whether to send the SHA-256 of what is put, as S3 asks for with some headers.
+
+    Raises:
+        ConfigError: obstore does not take the URL, or what stands in the environment for it.
+    """
+    # Plain HTTP only if the environment asks for it, as obstore's own default: these options take its place.
+    client: ClientConfig = {
+        "timeout": timedelta(seconds=timeout_seconds),
+        "connect_timeout": timedelta(seconds=min(5.0, timeout_seconds)),
+        "allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true"),
+        "default_headers": dict(headers or {}),
+    }
+    retry: RetryConfig = {"max_retries": _RETRIES_MAX, "retry_timeout": timedelta(seconds=timeout_seconds)}
+    more: dict[str, Any] = {"checksum_algorithm": "sha256"} if checksum else {}
+    try:
+        return from_url(url, client_options=client, retry_config=retry, **more)
+    except (BaseError, ValueError) as error:
+        raise ConfigError(f"the storage {url} cannot be used: {type(error).__name__}") from None
+
+
+@contextmanager
+def cloud_errors(url: str, what: str, path: str) -> Generator[None]:
+    """Turn obstore's errors into ours. Their texts quote requests and answers, and are not passed on.
+
+    Arguments:
+        url: The store.
+        what: What is done: ``read``, ``write`` or ``list``.
+        path: To which object.
+    """
+    try:
+        yield
+    except SealstreamError:
+        raise
+    except FileNotFoundError:
+        hint = "" if what == "read" else "is there such a bucket?"
+        raise ObjectMissing(f"{url} has no {path}", hint=hint) from None
+    except (BaseError, OSError, ValueError) as error:
+        status = _status(error)
+        shown = f" (HTTP status {status})" if status else ""
+        if isinstance(error, GenericError | TimeoutError) and not (400 <= status < 500 and status not in _LATER):
+            raise Unreachable(f"{url} does not {what} {path}{shown}") from None
+        raise StoreError(f"{url} refuses to {what} {path}: {type(error).__name__}{shown}") from None
 
 
 def _raise_first(done: set[Future[None]]) -> None:
@@ -123,10 +153,7 @@ def _raise_first(done: set[Future[None]]) -> None:
         one.result()
 
 
-def _status(error: BaseException) -> str:
+def _status(error: BaseException) -> int:
+    """Return the HTTP status of which an error of obstore speaks; 0 if it speaks of none."""
     match = _STATUS.search(str(error))
-    return f" (HTTP status {match[1] or match[2]})" if match else ""
-
-
-def _missing_hint(what: str) -> str:
-    return "" if what == "read" else "is there such a bucket?"
+    return int(match[1]) if match else 0

@@ -1,37 +1,39 @@
-"""Root checkpoints in a bucket with object lock: nobody, its owner included, can delete or change them for a time.
-
-Amazon's own client is used, where it is installed: retention has to be among the headers that are signed, and obstore
-has no way to put it there.
-"""
+"""Root checkpoints in a bucket with object lock: nobody, its owner included, can delete or change them for a time."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final, cast
 from urllib.parse import urlsplit
+
+import obstore
+from obstore.store import S3Store
 
 from sealstream.schemas.errors import ConfigError, StoreError, Unreachable
 from sealstream.schemas.log_layout import root_checkpoint_path
+from sealstream.schemas.note import NOTE_BYTES_MAX
 from sealstream.sinks.notary.anchors.anchor import Anchored, Checkpointed
+from sealstream.worker.http_client import Answer, HttpClient
+from sealstream.worker.objects_cloud import cloud_errors, cloud_store
 
 MODE: Final = "COMPLIANCE"
 """The mode in which nobody may shorten the time, be he the account's owner."""
 
-CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 30.0
-_ATTEMPTS: Final = 2
+_SIGNED_FOR: Final = timedelta(minutes=5)
+_MODE_HEADER: Final = "x-amz-object-lock-mode"
+_UNTIL_HEADER: Final = "x-amz-object-lock-retain-until-date"
+_TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class LockAnchor:
     """Puts checkpoints into a bucket.
 
     The bucket must have been made with object lock, and so has versions. Whoever may write to it can put another object
-    of the same name behind a locked one, and cannot remove it: who reads takes the oldest version.
+    of the same name behind a locked one, and cannot remove it: who reads takes the oldest version. To see that the lock
+    holds, the notary's credentials have to include the right to read an object's retention.
 
     Arguments:
         url: ``s3://BUCKET/...``; credentials and endpoint come from where Amazon's tools look.
@@ -39,7 +41,7 @@ class LockAnchor:
         clock: The time in seconds since the Unix epoch.
 
     Raises:
-        ConfigError: It is no such URL, boto3 is not installed, or it has no region or the like.
+        ConfigError: It is no such URL, or what stands in the environment for it is wrong.
     """
 
     name = "lock"
@@ -50,19 +52,11 @@ class LockAnchor:
             raise ConfigError(
                 "the bucket with object lock is no s3://BUCKET/...", hint="credentials are not part of the URL"
             )
-        self._bucket = parts.netloc
-        self._prefix = f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
+        self._url = url.rstrip("/")
         self._days = days
         self._clock = clock
-        self._boto3 = _package("boto3")
-        self._errors = _package("botocore.exceptions")
-        config = _package("botocore.config").Config(
-            connect_timeout=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS, retries={"total_max_attempts": _ATTEMPTS}
-        )
-        try:
-            self._client: Any = self._boto3.session.Session().client("s3", config=config)
-        except (self._errors.BotoCoreError, ValueError) as error:
-            raise ConfigError(f"the bucket {self._bucket} cannot be used: {type(error).__name__}") from None
+        self._reading = cast("S3Store", cloud_store(self._url, timeout_seconds=ANSWER_SECONDS))
+        self._client = HttpClient()
 
     def anchor(self, published: Checkpointed) -> Anchored:
         """Put a checkpoint, locked, and see that it is.
@@ -71,57 +65,58 @@ class LockAnchor:
             StoreError: The bucket refuses, or has no object lock.
             Unreachable: It does not answer.
         """
-        key = f"{self._prefix}{root_checkpoint_path(published.size)}"
-        now = datetime.fromtimestamp(self._clock(), UTC)
+        path = root_checkpoint_path(published.size)
+        now = datetime.fromtimestamp(int(self._clock()), UTC)
         until = now + timedelta(days=self._days)
-        with self._translated(key):
-            put: dict[str, Any] = self._client.put_object(
-                Bucket=self._bucket,
-                Key=key,
-                Body=published.note,
-                ContentType="text/plain; charset=utf-8",
-                ChecksumAlgorithm="SHA256",
-                ObjectLockMode=MODE,
-                ObjectLockRetainUntilDate=until,
-            )
-            # A crash here leaves a locked checkpoint that the database does not know of: another version is put.
-            self._check(key, put.get("VersionId"), until, published.note)
+        # The time is in the headers, and a store has its headers for ever.
+        writing = cloud_store(
+            self._url,
+            timeout_seconds=ANSWER_SECONDS,
+            headers={
+                _MODE_HEADER: MODE,
+                _UNTIL_HEADER: until.strftime(_TIME_FORMAT),
+                "x-amz-sdk-checksum-algorithm": "SHA256",  # which one is sent; some servers take no lock without it
+            },
+            checksum=True,
+        )
+        with cloud_errors(self._url, "write", path):
+            put = obstore.put(writing, path, published.note, use_multipart=False)
+        # A crash here leaves a locked checkpoint that the database does not know of: another version is put.
+        if put["version"] is None:
+            raise StoreError(f"{self._url} keeps no versions of {path}", hint="make the bucket with object lock")
+        self._check(path, until, published.note)
         return Anchored(published.round, now)
 
-    def _check(self, key: str, version: str | None, until: datetime, note: bytes) -> None:
-        """See that what was put is there, and locked: a server that knows no locks may have passed over ours."""
-        if not version:
-            raise StoreError(f"the bucket {self._bucket} keeps no versions: it has no object lock")
-        found: dict[str, Any] = self._client.get_object(Bucket=self._bucket, Key=key, VersionId=version)
-        body: bytes = found["Body"].read(len(note) + 1)
-        kept: datetime | None = found.get("ObjectLockRetainUntilDate")
-        if hashlib.sha256(body).digest() != hashlib.sha256(note).digest():
-            raise StoreError(f"the bucket {self._bucket} has other bytes at {key} than were put there")
-        # S3 keeps milliseconds at most.
-        if found.get("ObjectLockMode") != MODE or kept is None or kept < until - timedelta(seconds=1):
+    def _check(self, path: str, until: datetime, note: bytes) -> None:
+        """See that what was put is there, and locked: a server that knows no locks may have passed over ours.
+
+        Raises:
+            StoreError: It is not.
+            Unreachable: There is no answer.
+        """
+        answer = self._read(path)
+        if answer.status != 200 or answer.body != note:
+            raise StoreError(f"{self._url} does not give back {path} as it was put (HTTP status {answer.status})")
+        kept = _time(answer.headers.get(_UNTIL_HEADER, ""))
+        if answer.headers.get(_MODE_HEADER) != MODE or kept is None or kept < until:
             raise StoreError(
-                f"the bucket {self._bucket} has not locked {key} as was asked", hint="make it with object lock"
+                f"{self._url} does not say that {path} is locked as was asked",
+                hint="the bucket must have object lock, and the credentials the right to read the retention",
             )
 
-    @contextmanager
-    def _translated(self, key: str) -> Generator[None]:
-        """Turn Amazon's errors into ours, without their texts: those may quote requests."""
-        errors = self._errors
+    def _read(self, path: str) -> Answer:
+        """Return an object with its headers, by a URL that is good for some minutes, and is not to be shown."""
+        with cloud_errors(self._url, "read", path):
+            signed = obstore.sign(self._reading, "GET", path, _SIGNED_FOR)
         try:
-            yield
-        except errors.ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))[:50]
-            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-            message = f"the bucket {self._bucket} refuses {key}: {code or status}"
-            raise (Unreachable(message) if status >= 500 or status == 429 else StoreError(message)) from None
-        except (errors.ConnectionError, errors.HTTPClientError) as error:
-            raise Unreachable(f"the bucket {self._bucket} does not answer: {type(error).__name__}") from None
-        except errors.BotoCoreError as error:  # such as missing credentials
-            raise StoreError(f"the bucket {self._bucket} cannot be used: {type(error).__name__}") from None
+            return self._client.ask("GET", signed, timeout_seconds=ANSWER_SECONDS, bytes_max=NOTE_BYTES_MAX)
+        except Unreachable:
+            raise Unreachable(f"{self._url} does not read {path}") from None
 
 
-def _package(name: str) -> Any:
+def _time(text: str) -> datetime | None:
+    """Return the time that a header states; ``None`` if it states none."""
     try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError("a bucket with object lock needs the package boto3", hint="pip install boto3") from error
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
