@@ -1,8 +1,8 @@
 """Whom a witness asks before it cosigns: the plain one nobody, the verifier's one a judge that recomputes the log.
 
 What the protocol asks for (a known log's signature, consistency with what was cosigned before) is decided elsewhere and
-first. A judge sees only checkpoints that hold by all of it. The recomputing one is opened where ``--recompute`` asks for
-it, by ``open_judge(settings, path)`` of :mod:`sealstream.sinks.witness.recomputing.judge`, with the memory's file.
+first. A judge sees only checkpoints that hold by all of it. The recomputing one is opened where ``--recompute`` asks
+for it, by ``open_judge(settings, path)`` of :mod:`sealstream.sinks.witness.recomputing.judge`, with the memory's file.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from sealstream.kafka.patience import call_beside
 from sealstream.schemas.errors import ConfigError, SealstreamError
 from sealstream.sinks.witness.cosigning import Cosigner
 from sealstream.sinks.witness.protocol import BODY_BYTES_MAX, AddCheckpoint, Reason, Refusal
@@ -83,7 +84,6 @@ class WitnessServer:
         self._cosigner = cosigner
         self._on_failure = on_failure
         self._quick = ThreadPoolExecutor(_QUICK_THREADS, thread_name_prefix="witness")
-        self._slow = ThreadPoolExecutor(JUDGMENTS_MAX, thread_name_prefix="judge")
         self._judgments = 0
         self._beat = time.monotonic()
         self._socket = _bind(host, port)
@@ -122,8 +122,7 @@ class WitnessServer:
         if self._thread.is_alive():
             self._thread.join(GRACE_SECONDS + 1)
         self._socket.close()
-        for threads in (self._quick, self._slow):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._quick.shutdown(wait=False, cancel_futures=True)
 
     def alive(self) -> bool:
         """Return whether it has not ended."""
@@ -161,7 +160,7 @@ class WitnessServer:
 
     async def _latest(self, request: Request) -> Response:
         try:
-            note = await self._call(self._quick, lambda: self._cosigner.latest(request.path_params["digest"]))
+            note = await self._call(lambda: self._cosigner.latest(request.path_params["digest"]))
         except SealstreamError as error:
             return self._failed(error)
         return _text(404, "nothing of this log was cosigned\n") if note is None else _text(200, note)
@@ -181,9 +180,9 @@ class WitnessServer:
             metrics.WITNESS_SECONDS.observe(time.perf_counter() - began)
 
     async def _cosign(self, body: bytes) -> bytes:
-        admitted = await self._call(self._quick, lambda: self._cosigner.admit(body))
+        admitted = await self._call(lambda: self._cosigner.admit(body))
         await self._judged(admitted)
-        return (await self._call(self._quick, lambda: self._cosigner.cosign(admitted))).lines
+        return (await self._call(lambda: self._cosigner.cosign(admitted))).lines
 
     async def _judged(self, admitted: AddCheckpoint) -> None:
         """Ask the judge in a thread, and wait for him for a time.
@@ -194,7 +193,8 @@ class WitnessServer:
         if self._judgments >= JUDGMENTS_MAX:
             raise Refusal(Reason.BUSY, "the judge of this witness is busy", retry_after_seconds=_RETRY_SECONDS)
         self._judgments += 1
-        judgment = asyncio.get_running_loop().run_in_executor(self._slow, self._cosigner.judge, admitted)
+        # In a thread that ends with the process: a judge who hangs must not keep the witness from ending.
+        judgment = asyncio.wrap_future(call_beside(lambda: self._cosigner.judge(admitted), name="judge"))
         judgment.add_done_callback(self._judgment_done)
         done, _ = await asyncio.wait({judgment}, timeout=JUDGE_SECONDS_MAX)
         if not done:
@@ -206,9 +206,8 @@ class WitnessServer:
         if not judgment.cancelled():
             judgment.exception()  # heard here if nobody waits for it any more
 
-    @staticmethod
-    async def _call(threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(threads, call)
+    async def _call(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._quick, call)
 
     def _failed(self, error: SealstreamError) -> Response:
         """Answer that the witness cannot go on, and let it end: its file is read again at the next start."""
