@@ -157,6 +157,13 @@ class TestFiles:
         assert "others have access" in str(refused(given(log_key_file=str(path))))
 
 
+    def test_policy_keeps_its_last_newline(self, tmp_path: Path) -> None:
+        """A policy is taken as the file has it: that its last line is whole is what its reader looks at."""
+        path = tmp_path / "policy"
+        path.write_text("quorum none\n", encoding="utf-8")
+        assert load_settings(given(policy_file=str(path))).policy == "quorum none\n"
+
+
 class TestRefused:
     """What is wrong is named at start."""
 

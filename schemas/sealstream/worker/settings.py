@@ -33,6 +33,8 @@ _MIB: Final = 1024 * 1024
 REDACTED: Final = "**********"
 _SECRET_PARAMETERS: Final = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key"})
 
+_DOCUMENTS: Final = frozenset({"policy", "rotations", "timestamp_roots"})
+"""Settings that are whole files: their last newline shows that nothing is cut."""
 _URLS: Final = frozenset({"lock_storage", "registry", "timestamp_url"})
 
 
@@ -277,7 +279,8 @@ def load_settings(environment: Mapping[str, str] | None = None, **overrides: obj
         if path and value:
             raise ConfigError(f"{variable} is given twice", hint="give the value or the file, not both")
         if path:
-            values[name] = _read_file(f"{variable}{_FILE_SUFFIX}", path, own=name in _OWN_FILES)
+            text = _read_file(f"{variable}{_FILE_SUFFIX}", path, own=name in _OWN_FILES)
+            values[name] = text if name in _DOCUMENTS else text.strip()
         elif value and environment is not None:
             values[name] = value
     values.update({name: value for name, value in overrides.items() if value is not None})
@@ -336,4 +339,4 @@ def _read_file(name: str, path: str, *, own: bool) -> str:
         raise ConfigError(f"{name}: {path} cannot be read: {error}") from None
     if len(content) > _FILE_BYTES_MAX:
         raise ConfigError(f"{name}: {path} has more than {_FILE_BYTES_MAX} bytes")
-    return text.strip()
+    return text
