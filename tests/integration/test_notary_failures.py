@@ -1,0 +1,288 @@
+"""The order of failures: whatever fails at whatever step, done all the same or not, one history comes out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Final, TypeVar
+
+import psycopg
+import pytest
+
+from sealstream.schemas.errors import RolledBack, StoreDamaged, TreeDiffers, Unreachable, UnsafeState, WriterConflict
+from sealstream.sinks.notary.notary import Notary
+from sealstream.worker.objects import Objects, open_objects
+from support.notarising import Log, open_log
+
+T = TypeVar("T")
+TENANTS: Final = 3
+
+
+@pytest.fixture
+def log(database_url: str, tmp_path: Path) -> Iterator[Log]:
+    """A store in which something is stored, and a log of one round."""
+    with open_log(database_url, tmp_path) as found:
+        found.feed(found.chains.events(TENANTS, 9))
+        assert found.round(found.notary())
+        found.feed(found.chains.events(TENANTS + 1, 9))
+        yield found
+
+
+@dataclass
+class Once:
+    """Fails one call, before or after it was done."""
+
+    is_persisted: bool
+    left: int = 1
+
+    def around(self, call: Callable[[], T]) -> T:
+        """Make a call, or fail."""
+        if not self.left:
+            return call()
+        self.left -= 1
+        if self.is_persisted:
+            call()
+        raise Unreachable("failed on purpose")
+
+
+@dataclass
+class FailingObjects:
+    """A directory in which writing of certain files fails once."""
+
+    objects: Objects
+    word: str
+    once: Once
+
+    def get(self, path: str, *, bytes_max: int = 2**24) -> bytes:
+        """Read."""
+        return self.objects.get(path, bytes_max=bytes_max)
+
+    def get_many(self, paths: Iterable[str], *, bytes_max: int = 2**24) -> Iterator[bytes | None]:
+        """Read many."""
+        return self.objects.get_many(paths, bytes_max=bytes_max)
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write, or fail."""
+        if self.word in path:
+            self.once.around(lambda: self.objects.put(path, data))
+        else:
+            self.objects.put(path, data)
+
+    def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write many, or fail."""
+        found = list(files)
+        if any(self.word in path for path, _ in found):
+            self.once.around(lambda: self.objects.put_many(found))
+        else:
+            self.objects.put_many(found)
+
+    def sync(self) -> None:
+        """Make it durable."""
+        self.objects.sync()
+
+    def list(self, prefix: str) -> list[str]:
+        """List."""
+        return self.objects.list(prefix)
+
+
+@dataclass
+class FailingTopic:
+    """A topic on which writing fails once."""
+
+    log: Log
+    once: Once
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.log.topic, name)
+
+    def send(self, chains: object, root: object) -> None:
+        """Write, or fail."""
+        self.once.around(lambda: self.log.topic.send(chains, root))  # type: ignore[arg-type]
+
+
+def _failing(log: Log, step: str, once: Once) -> Notary:
+    """Return a notary of which a step fails once."""
+    if step.startswith("write "):
+        objects = FailingObjects(open_objects(str(log.directory)), step.removeprefix("write "), once)
+        return log.notary(log.parts(objects=objects))
+    if step == "send":
+        return log.notary(log.parts(topic=FailingTopic(log, once)))
+    parts = log.parts()
+    if step == "sign":
+
+        class Signer:
+            """A signer that fails once, as one elsewhere can."""
+
+            verifiers = parts.signer.verifiers
+
+            def root(self, size: int, root: bytes, *, time_seconds: int) -> bytes:
+                """Sign, or fail."""
+                return once.around(lambda: parts.signer.root(size, root, time_seconds=time_seconds))
+
+        return log.notary(replace(parts, signer=Signer()))  # type: ignore[arg-type]
+    method = getattr(parts.database, step)
+    setattr(parts.database, step, lambda *values: once.around(lambda: method(*values)))
+    return log.notary(parts)
+
+
+def _again(log: Log, notary: Notary) -> None:
+    """Go on as the worker does behind an error that passes."""
+    if notary.finishing is None or not notary.is_open:
+        notary.forget()
+        notary.open()
+    assert notary.finish(patience_seconds=1.0)
+    assert log.round(notary)
+
+
+STEPS: Final = (
+    "advance",
+    "write root/tile/",
+    "write chains/",
+    "write root/coverage/",
+    "sign",
+    "keep_note",
+    "write root/unwitnessed",
+    "keep_witnessed",
+    "write root/checkpoints/",
+    "write root/checkpoint",
+    "send",
+    "keep_published",
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_each_step_may_fail(log: Log, step: str) -> None:
+    """A step that fails, done or not, is made up for by the same notary and by the next one; none of them halts."""
+    for is_persisted, is_restarted in product((False, True), (False, True)):
+        log.feed(log.chains.events(TENANTS, 4))
+        notary = _failing(log, step, Once(is_persisted))
+        with pytest.raises(Unreachable, match="on purpose"):
+            log.round(notary)
+        if step == "advance":  # whether it was done is not known to the one that failed
+            notary.forget()
+        log.feed(log.chains.events(TENANTS, 4))
+
+        _again(log, log.notary() if is_restarted else notary)
+        plain = log.check()
+        assert sum(plain.sizes.values()) == len(log.entries)
+
+
+def _overtaken(log: Log) -> None:
+    """Let another notary make a round in between."""
+    assert log.round(log.notary())
+
+
+def _heads_lost(log: Log) -> None:
+    """Lose the notary's database."""
+    with psycopg.connect(log.test_store.url, autocommit=True) as connection:
+        connection.execute(
+            "TRUNCATE sealstream_notary.log, sealstream_notary.root_log, sealstream_notary.chains,"
+            " sealstream_notary.positions, sealstream_notary.rounds"
+        )
+
+
+def _set_back(log: Log, change: Callable[[Log], None]) -> None:
+    """Set the notary's database back to before a change."""
+    tables = ("log", "root_log", "chains", "positions", "rounds", "map_tiles", "map_leaves")
+    with psycopg.connect(log.test_store.url, autocommit=True) as connection:
+        for table in tables:
+            connection.execute(f"CREATE TABLE old_{table} AS TABLE sealstream_notary.{table}".encode())
+        change(log)
+        for table in tables:
+            connection.execute(f"TRUNCATE sealstream_notary.{table}".encode())
+            connection.execute(f"INSERT INTO sealstream_notary.{table} TABLE old_{table}".encode())
+
+
+def _store_set_back(log: Log) -> None:
+    """Take the last entry of every chain out of the store."""
+    log.test_store.tamper(
+        "DELETE FROM sealstream.entries AS e WHERE seq = (SELECT size - 1 FROM sealstream_notary.chains AS c"
+        " WHERE c.chain = e.tenant)"
+    )
+
+
+def _store_rewritten(log: Log) -> None:
+    """Exchange an entry that was signed, and its hash with it."""
+    log.test_store.tamper(
+        "UPDATE sealstream.entries SET entry = set_byte(entry, 60, 7), hash = sha256('\\x00'::bytea ||"
+        " set_byte(entry, 60, 7)) WHERE tenant = 'tenant-1' AND seq = 1"
+    )
+
+
+HALTS: Final[dict[str, tuple[Callable[[Log], None], type[Exception]]]] = {
+    "heads-lost": (_heads_lost, RolledBack),
+    "heads-set-back": (lambda log: _set_back(log, _overtaken), RolledBack),
+    "store-set-back": (_store_set_back, TreeDiffers),
+    "store-rewritten": (_store_rewritten, StoreDamaged),
+}
+
+
+@pytest.mark.parametrize("what", HALTS)
+def test_what_differs_halts_at_the_start(log: Log, what: str) -> None:
+    """Where heads, store and what is published contradict each other, nothing further is signed."""
+    happens, error = HALTS[what]
+    happens(log)
+    before = sorted(path for path in log.directory.rglob("*") if path.is_file())
+
+    with pytest.raises(error):
+        log.notary().open()
+    assert sorted(path for path in log.directory.rglob("*") if path.is_file()) == before
+
+
+@pytest.mark.parametrize("what", ["store-set-back", "store-rewritten"])
+def test_what_differs_halts_a_running_notary(log: Log, what: str) -> None:
+    """A store that changes under a running notary stops it with one of its next rounds, before it signs."""
+    notary = log.notary()
+    assert log.round(notary)
+    happens, error = HALTS[what]
+    happens(log)
+    size = notary.size
+
+    with pytest.raises(error):
+        log.round(notary)
+    assert notary.size == size
+
+
+def test_of_two_notaries_the_second_halts(log: Log) -> None:
+    """Who was overtaken commits to nothing, and signs nothing of what the other one has gone beyond."""
+    slow, fast = log.notary(), log.notary()
+    slow.open()
+    assert log.round(fast)
+    with pytest.raises(WriterConflict):
+        slow.turn()
+    log.check()
+
+
+def test_an_overtaken_notary_does_not_sign(log: Log) -> None:
+    """A notary that stood still between its commit and its signature finds that another one has gone on."""
+    slow = log.notary()
+    slow.open()
+    slow.turn()
+    assert log.round(log.notary())
+    with pytest.raises(UnsafeState):
+        slow.finish(patience_seconds=1.0)
+    log.check()
+
+
+def test_lost_tiles_are_made_anew(log: Log) -> None:
+    """Tiles that somebody has taken away or changed are made anew from what was committed to, and never believed."""
+    notary = log.notary()
+    assert log.round(notary)
+    shutil.rmtree(log.directory / "chains" / "tenant-1" / "tile")
+    for path in (log.directory / "root" / "tile").rglob("*"):
+        if path.is_file():
+            path.write_bytes(bytes(len(path.read_bytes())))
+    log.feed(log.chains.events(TENANTS + 1, 12))
+
+    assert log.round(notary)
+    log.check()
+
+
+def test_another_key_is_refused(log: Log) -> None:
+    """A database that began with another key than the one given is not gone on with."""
+    log.test_store.tamper("UPDATE sealstream_notary.log SET key = 'other+00000000+x'")
+    with pytest.raises(UnsafeState, match="does not follow"):
+        log.notary().open()
