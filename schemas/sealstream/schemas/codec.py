@@ -121,8 +121,9 @@ class EventReader:
 
     def __init__(self, *, schema_by_id: SchemaById | None = None, others: tuple[Schema, ...] = ()) -> None:
         self._schema_by_id = schema_by_id
-        known = (schema("AuditEvent"), *(parse_writer_schema(other) for other in others))
-        self._by_fingerprint = {fingerprint_of(parsed): parsed for parsed in known}
+        safe = [parse_writer_schema(other) for other in others]
+        self._by_fingerprint = {schema_fingerprint("AuditEvent"): schema("AuditEvent")}
+        self._by_fingerprint |= {fingerprint_of(parsed): parsed for parsed in safe}
         self._shipped_frame = SINGLE_OBJECT_MAGIC + schema_fingerprint("AuditEvent")
         # An id never changes its schema, so both are for ever, and bounded by what the registry holds.
         self._by_id: dict[int, Schema] = {}

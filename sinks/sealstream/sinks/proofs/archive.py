@@ -6,6 +6,7 @@ there, so they are remembered, up to a bound.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,8 +14,9 @@ from psycopg import sql
 
 from sealstream.schemas.errors import ObjectMissing, StoreError
 from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix, root_checkpoint_path, timestamp_path
+from sealstream.schemas.merkle import HASH_BYTES
 from sealstream.schemas.round import Round
-from sealstream.schemas.tenant_map import MAP_LEAF_BYTES, MapLeaf
+from sealstream.schemas.tenant_map import MAP_LABEL, MAP_LEAF_BYTES, MapLeaf
 from sealstream.schemas.tile_tree import TileNodes
 from sealstream.schemas.tiles import TILE_WIDTH, Tile
 from sealstream.sinks.proofs.cache import BytesCache
@@ -23,7 +25,7 @@ from sealstream.sinks.proofs.kept_rounds import KeptRound, KeptRounds
 from sealstream.worker.objects import Objects
 
 CACHE_BYTES: Final = 64 * 2**20
-_TILE_BYTES_MAX: Final = TILE_WIDTH * 32
+_TILE_BYTES_MAX: Final = TILE_WIDTH * HASH_BYTES
 _NOTE_BYTES_MAX: Final = 1_000_000
 _TOKEN_BYTES_MAX: Final = 1_000_000
 _STEPS_MAX: Final = 80  # a map of the most chains that there can be is halved 63 times
@@ -114,16 +116,18 @@ class Archive:
         for step in range(_STEPS_MAX):
             if low >= high:
                 return None
-            block = self._map_block(number, guess, min(TILE_WIDTH, chains - guess * TILE_WIDTH))
-            for place, data in enumerate(block):
-                if data[16:48] == key:
-                    return MapPlace(guess * TILE_WIDTH + place, MapLeaf.parse(data))
-            if key < block[0][16:48]:
-                high, guess = guess, guess - 1
-            elif key > block[-1][16:48]:
+            count = min(TILE_WIDTH, chains - guess * TILE_WIDTH)
+            data = self._map_block(number, guess, count)
+            place = bisect_left(range(count), key, key=lambda at: _key(data, at))
+            if place < count and _key(data, place) == key:
+                leaf = MapLeaf.parse(data[place * MAP_LEAF_BYTES : (place + 1) * MAP_LEAF_BYTES])
+                return MapPlace(guess * TILE_WIDTH + place, leaf)
+            if place not in (0, count):
+                return None
+            if place:
                 low, guess = guess + 1, guess + 1
             else:
-                return None
+                high, guess = guess, guess - 1
             if step >= _NEAR_STEPS or not low <= guess < high:
                 guess = (low + high) // 2
         return None
@@ -183,12 +187,12 @@ class Archive:
     def _read_rounds(self, begin: int) -> list[KeptRound]:
         return [KeptRound(*row) for row in self._database.rows(_KEPT, begin)]
 
-    def _map_block(self, number: int, index: int, count: int) -> list[bytes]:
+    def _map_block(self, number: int, index: int, count: int) -> bytes:
         name = f"leaves {index} of the map of round {number}"
         data = self._cache.get(("leaves", number, index), lambda: self._one(_MAP_LEAVES, name, number, index))
         if len(data) != count * MAP_LEAF_BYTES:
             raise StoreError(f"the notary's database has {len(data)} bytes for {name}: not {count} leaves")
-        return [data[at : at + MAP_LEAF_BYTES] for at in range(0, len(data), MAP_LEAF_BYTES)]
+        return data
 
     def _one(self, query: sql.SQL, name: str, *arguments: object) -> bytes:
         rows = self._database.rows(query, *arguments)
@@ -211,3 +215,9 @@ class Archive:
                 return self._cache.get(full, lambda: self._objects.get(full, bytes_max=_TILE_BYTES_MAX))
 
         return TileNodes(size, read)
+
+
+def _key(leaves: bytes, place: int) -> bytes:
+    """Return the key of the leaf at a place among leaves that stand one behind the other."""
+    begin = place * MAP_LEAF_BYTES + len(MAP_LABEL)
+    return leaves[begin : begin + HASH_BYTES]

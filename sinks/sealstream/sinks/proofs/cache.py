@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Final
+from typing import Final, Generic, TypeVar
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
 
 _OVERHEAD_BYTES: Final = 200  # of an entry's key and its place
 
@@ -48,3 +51,29 @@ class BytesCache:
         """Return whether something is kept under a key."""
         with self._lock:
             return key in self._kept
+
+
+class Recent(Generic[_Key, _Value]):
+    """Keeps so many values by their keys, the least recently used going first; for several threads.
+
+    Arguments:
+        count_max: How many it holds.
+    """
+
+    def __init__(self, count_max: int) -> None:
+        self._count_max = count_max
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[_Key, _Value] = OrderedDict()
+
+    def get(self, key: _Key, make: Callable[[], _Value]) -> _Value:
+        """Return what is kept under a key; else what is made, which is kept from then on."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make()
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > self._count_max:
+                self._kept.popitem(last=False)
+        return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.errors import NotYetProvable, ProofInvalid
@@ -10,7 +11,11 @@ from sealstream.schemas.note import Note
 from sealstream.schemas.proof_file import RootedMap
 from sealstream.schemas.proofs import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
 from sealstream.sinks.proofs.archive import Archive, MapPlace
+from sealstream.sinks.proofs.cache import Recent
 from sealstream.sinks.proofs.kept_rounds import KeptRound, first_anchored, first_covering
+
+_WAYS_MAX: Final = 1_024
+"""How many ways are remembered, of some 3 KB each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,9 @@ class Ways:
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
+        # What was verified once: a tenant's records of one round have the same way up.
+        self._rooted: Recent[tuple[int, MapPlace, int, bool], RootedMap] = Recent(_WAYS_MAX)
+        self._consistency: Recent[tuple[bytes, bytes], tuple[bytes, ...]] = Recent(_WAYS_MAX)
 
     def covering(self, key: bytes, seq: int, since_seconds: float) -> Covering | None:
         """Return the first kept round whose map has an entry; ``None`` if none has it so far.
@@ -100,6 +108,11 @@ class Ways:
             StoreError: A part of it is missing.
             Unreachable: Database or storage do not answer.
         """
+        # Nobody is asked for what is known not to be there: maps of rounds with a timestamp are always kept.
+        stamped = first_anchored(self.archive.rounds.known(), size - 1) == size - 1
+        return self._rooted.get((number, place, size, stamped), lambda: self._made(number, place, size, stamped))
+
+    def _made(self, number: int, place: MapPlace, size: int, stamped: bool) -> RootedMap:
         leaf = self.archive.round(number)
         if leaf.round != number:
             raise ProofInvalid(f"what is kept for round {number} is round {leaf.round}")
@@ -113,8 +126,6 @@ class Ways:
         root_path = inclusion_proof(number, size, self.archive.root_nodes(size))
         with_log = f"the root log's tiles at size {size}"
         _verified(with_log, root_path, leaf.hash(), number, size, checkpoint.root)
-        # Nobody is asked for what is known not to be there: maps of rounds with a timestamp are always kept.
-        stamped = first_anchored(self.archive.rounds.known(), size - 1) == size - 1
         timestamp = self.archive.timestamp(size) if stamped else None
         return RootedMap(
             index=place.index,
@@ -136,7 +147,10 @@ class Ways:
             ProofInvalid: It did not, or the published tiles do not show it.
             SealstreamError: As :meth:`rooted`.
         """
-        first, second = earlier.checkpoint(), later.checkpoint()
+        notes = (earlier.note, later.note)
+        return self._consistency.get(notes, lambda: self._grown(earlier.checkpoint(), later.checkpoint()))
+
+    def _grown(self, first: Checkpoint, second: Checkpoint) -> tuple[bytes, ...]:
         proof = consistency_proof(first.size, second.size, self.archive.root_nodes(second.size))
         verify_consistency(
             proof,
