@@ -36,8 +36,8 @@ from support.sealproofs import INSTANCE, with_earlier
 
 Verify: TypeAlias = Callable[[bytes], object]
 
-ALL_BITS: Final = tuple(1 << bit for bit in range(8))
-SOME_BITS: Final = (0x01, 0x20, 0x80)
+MASKS: Final = (0x01, 0x04, 0x10, 0x20, 0x80)
+FEW_MASKS: Final = (0x01, 0x20, 0x80)
 ALL_OF_TWO: Final = reader(policy(2, 2))
 TWO_OF_THREE: Final = reader(policy(3, 2))
 
@@ -50,7 +50,7 @@ def changes(data: bytes, masks: tuple[int, ...]) -> Iterator[tuple[int, bytes]]:
 
 
 def held(
-    data: bytes, verify: Verify, masks: tuple[int, ...] = ALL_BITS, cut_to: frozenset[int] = frozenset()
+    data: bytes, verify: Verify, masks: tuple[int, ...] = MASKS, cut_to: frozenset[int] = frozenset()
 ) -> set[int]:
     """Return the places at which some change is taken, after a look that all is well with the bytes as they are.
 
@@ -118,7 +118,7 @@ def test_log_proof_with_extra_data() -> None:
     data = LogProof(honest.index, honest.hashes, honest.checkpoint, extra).pack()
     leaf = LEAVES[INDEX]
 
-    found = held(data, lambda changed: verify_log_proof(LogProof.parse(changed), leaf, ALL_OF_TWO), SOME_BITS)
+    found = held(data, lambda changed: verify_log_proof(LogProof.parse(changed), leaf, ALL_OF_TWO), FEW_MASKS)
 
     assert found == places(data, base64.b64encode(extra))
 
@@ -147,7 +147,7 @@ def test_tiles(path: str, size: int) -> None:
     """No tile and no entry bundle can be changed anywhere."""
     files = files_of(size)
 
-    assert held(files[path], lambda changed: verify_files(size, files | {path: changed}), SOME_BITS) == set()
+    assert held(files[path], lambda changed: verify_files(size, files | {path: changed}), FEW_MASKS) == set()
 
 
 def test_a_full_tile() -> None:
@@ -202,7 +202,7 @@ def test_paths() -> None:
         hashes = [changed[place : place + 32] for place in range(0, len(changed), 32)]
         verify_inclusion(hashes, leaf=HASHES[17], index=17, size=tree.size, root=tree.root())
 
-    assert held(path, verify, SOME_BITS) == set()
+    assert held(path, verify, FEW_MASKS) == set()
     for index, size in ((16, 300), (18, 300), (17, 17), (300 + 17, 300)):
         with pytest.raises(ProofInvalid):
             verify_inclusion(tree.inclusion_proof(17), leaf=HASHES[17], index=index, size=size, root=tree.root())
@@ -220,7 +220,7 @@ def test_proof_file() -> None:
     """A proof file cannot be changed anywhere."""
     data = with_earlier().pack()
 
-    assert held(data, lambda changed: verify_proof(ProofFile.parse(changed), ALL_OF_TWO), SOME_BITS) == set()
+    assert held(data, lambda changed: verify_proof(ProofFile.parse(changed), ALL_OF_TWO), FEW_MASKS) == set()
 
 
 @pytest.mark.parametrize("with_schema", [False, True], ids=["no schema", "schema"])
@@ -244,7 +244,7 @@ def test_proof_file_with_its_check_made_anew(with_schema: bool) -> None:
         assert found.trusted.checkpoint == INSTANCE.checkpoint(3)
         assert any("not judged" in words for words in found.not_proven)
 
-    assert held(body, verify, SOME_BITS) == places(body, token) | (places(body, schema) if with_schema else set())
+    assert held(body, verify, FEW_MASKS) == places(body, token) | (places(body, schema) if with_schema else set())
 
 
 def test_checkpoint_of_the_empty_tree() -> None:
@@ -252,4 +252,4 @@ def test_checkpoint_of_the_empty_tree() -> None:
     empty = Checkpoint(ORIGIN, 0, MemoryTree().root())
     note = cosigned({1: NOW_SECONDS, 2: NOW_SECONDS}, checkpoint=empty)
 
-    assert held(note, lambda data: verify_checkpoint(data, ALL_OF_TWO), SOME_BITS) == set()
+    assert held(note, lambda data: verify_checkpoint(data, ALL_OF_TWO), FEW_MASKS) == set()

@@ -14,10 +14,10 @@ from fuzz.target import Target, cpu_limit
 from fuzz.targets import TARGETS
 from support.mutation import changed_bytes, cuts
 
-EXAMPLES: Final = 60
+EXAMPLES: Final = 40
 SEED_BYTES_MAX: Final = 4_000
 """Of larger seeds not every byte is changed here."""
-CHANGES_MAX: Final = 1_500
+CHANGES_MAX: Final = 500
 LARGE_BYTES: Final = 60_000
 
 every_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
