@@ -49,9 +49,7 @@ def changes(data: bytes, masks: tuple[int, ...]) -> Iterator[tuple[int, bytes]]:
             yield place, data[:place] + bytes((value,)) + data[place + 1 :]
 
 
-def held(
-    data: bytes, verify: Verify, masks: tuple[int, ...] = MASKS, cut_to: frozenset[int] = frozenset()
-) -> set[int]:
+def held(data: bytes, verify: Verify, masks: tuple[int, ...] = MASKS, cut_to: frozenset[int] = frozenset()) -> set[int]:
     """Return the places at which some change is taken, after a look that all is well with the bytes as they are.
 
     Every cut is tried as well; none may be taken but those that leave one of so many bytes.
