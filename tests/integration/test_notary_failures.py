@@ -124,7 +124,11 @@ def _failing(log: Log, step: str, once: Once) -> Notary:
 
         return log.notary(replace(parts, signer=Signer()))  # type: ignore[arg-type]
     method = getattr(parts.database, step)
-    setattr(parts.database, step, lambda *values: once.around(lambda: method(*values)))
+
+    def failing(*values: object) -> object:
+        return once.around(lambda: method(*values))
+
+    setattr(parts.database, step, failing)
     return log.notary(parts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -74,7 +74,7 @@ class Log:
     directory: Path
     chains: Chains = field(default_factory=Chains)
     entries: list[bytes] = field(default_factory=list[bytes])
-    topic: MemoryTopic = field(default_factory=MemoryTopic)
+    topic: MemoryTopic | CheckpointTopic = field(default_factory=MemoryTopic)
     opened: list[Parts] = field(default_factory=list[Parts])
 
     def feed(self, records: Sequence[Sealed]) -> None:
@@ -142,7 +142,7 @@ class Log:
 
 
 @contextmanager
-def open_log(store_url: str, directory: Path) -> Iterator[Log]:
+def open_log(store_url: str, directory: Path) -> Generator[Log]:
     """Make an empty store and an empty database of the notary's, with logins as their operators would make them."""
     with migrated(store_url) as test_store, open_feeder(test_store) as feeder:
         feeder.claim()

@@ -11,6 +11,10 @@ from sealstream.schemas.key_history import KeyHistory, parse_rotations
 from sealstream.schemas.keys import parse_key
 from sealstream.schemas.policy import Policy
 from sealstream.schemas.tenant_map import MAP_SECRET_BYTES
+from sealstream.sinks.notary.anchors.anchor import Anchor, Anchored, Checkpointed
+from sealstream.sinks.notary.anchors.locking import LockAnchor
+from sealstream.sinks.notary.anchors.schedule import AnchorSchedule
+from sealstream.sinks.notary.anchors.timestamps import TimestampAnchor
 from sealstream.sinks.notary.asking import WitnessAsker
 from sealstream.sinks.notary.checkpoint_topic import CheckpointTopic
 from sealstream.sinks.notary.database import NotaryDatabase
@@ -60,6 +64,9 @@ class NotaryWorker:
         self._settings = settings
         self._stop = stop
         self._notary, self._parts = assemble(settings)
+        self._anchors = anchors_of(settings)
+        self._schedule: AnchorSchedule | None = None
+        self._anchored: list[tuple[str, Anchored]] = []
         self._patience_seconds = min(PATIENCE_SECONDS_MAX, max(1.0, settings.round_seconds))
         self._next_at = 0.0
         self._pause_seconds = 0.0
@@ -117,8 +124,8 @@ class NotaryWorker:
         if not notary.is_open:
             self._waits_for = self._waits_for or "opening"
             notary.open()
-            self._finish()
             self._next_at = time.monotonic()
+            self._finish()
         finishing = notary.finishing
         if finishing is not None and (
             not finishing.is_signed or (finishing.is_witnessed and not finishing.is_published)
@@ -129,7 +136,31 @@ class NotaryWorker:
             self._finish()
         else:
             self._stop.wait(min(LOOK_SECONDS, max(0.0, self._next_at - time.monotonic())))
+        self._anchor()
         self._pause_seconds, self._waits_for = 0.0, ""
+
+    def _anchor(self) -> None:
+        """Let what is public be anchored outside, beside the rounds, and remember what was."""
+        if not self._anchors:
+            return
+        database = self._parts.database
+        if self._schedule is None:
+            timestamped, locked = database.last_anchored()
+            last = {TimestampAnchor.name: timestamped, LockAnchor.name: locked}
+            self._schedule = AnchorSchedule(self._anchors, last, interval_seconds=self._settings.timestamp_seconds)
+        finishing = self._notary.finishing
+        public = None
+        if finishing is not None and finishing.is_published:
+            public = Checkpointed(finishing.made.round, finishing.note)
+        self._anchored += self._schedule.look(public)
+        while self._anchored:
+            # A crash here leaves an anchor that nobody remembers: another one is set after the next start.
+            name, anchored = self._anchored[0]
+            if name == TimestampAnchor.name:
+                database.keep_timestamp(anchored.round, anchored.token, anchored.at)
+            else:
+                database.keep_locked(anchored.round)
+            del self._anchored[0]
 
     def _turn(self) -> None:
         began_at = time.monotonic()
@@ -219,6 +250,21 @@ def assemble(settings: Settings) -> tuple[Notary, Parts]:
     )
     keys = (*signer.verifiers, *known_keys(signer.verifiers, history))
     return Notary(settings.instance, _map_secret(settings), tuple(dict.fromkeys(keys)), parts), parts
+
+
+def anchors_of(settings: Settings) -> list[Anchor]:
+    """Return the anchors that settings ask for; none is fine.
+
+    Raises:
+        ConfigError: A URL is none.
+    """
+    found: list[Anchor] = []
+    if settings.timestamp_url:
+        roots = _required(settings.timestamp_roots, "TIMESTAMP_ROOTS", "certificates (PEM) that a timestamp leads to")
+        found.append(TimestampAnchor(settings.timestamp_url, roots, open_objects(settings.log_storage)))
+    if settings.lock_storage:
+        found.append(LockAnchor(settings.lock_storage, days=settings.lock_days))
+    return found
 
 
 def _required(value: str, name: str, hint: str) -> str:
