@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.coverage import OffsetRange, PartitionCoverage
-from sealstream.schemas.entry import Kind, pack, partition_chain
+from sealstream.schemas.entry import Genesis, Kind, entry_hash, epoch_payload, pack, partition_chain
 from sealstream.schemas.errors import CheckpointRefused, InstanceDiffers, SealInvalid
 from sealstream.schemas.violation import Violation, ViolationType
 from sealstream.sinks.verifier.records import Chain
@@ -414,3 +414,27 @@ def test_a_chain_that_the_verifier_does_not_know_is_refused() -> None:
 
     assert refused.value.violation is not None
     assert refused.value.violation.tenant == "acme"
+
+
+def test_chains_go_on_in_another_topic() -> None:
+    """In a new epoch the chains go on from where they were, and each new source partition is covered from 0 on."""
+    entries = _acme_in_partition_0()
+    judge = MemoryJudge(entries, word_of(entries))
+    [first] = _rounds(entries)
+    judge.judge([first])
+    old = Chains(partitions=PARTITIONS, topic_id=b"n" * 16)
+    old.heads = {one.parsed.tenant: (one.parsed.seq, entry_hash(one.entry)) for one in (*entries[0], *entries[1])}
+    epoch = epoch_payload(Genesis(INSTANCE, PARTITIONS), TOPIC_ID)
+    records = old.record("acme", epoch, kind=Kind.EPOCH)
+    old.offsets.clear()
+    new = by_partition([*records, *old.event("acme", "a-8"), *old.event("ghost", "g-1")])
+    word = word_of(new)
+    word.positions = {n: replace(one, source_topic_id=b"n" * 16) for n, one in word.positions.items()}
+    parts = [coverage_of(new[number], b"n" * 16, number, 0, end) for number, end in last_ends(new).items()]
+    both = {number: [*entries[number], *new[number]] for number in entries}
+    second = seal_round(first, parts, heads_of(both, dict.fromkeys(both, 1_000)))
+    judge.entries, judge.word = new, word
+
+    judge.judge([first, second])
+
+    assert judge.changes.log.size == 2
