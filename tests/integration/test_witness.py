@@ -196,7 +196,7 @@ class TestStart:
         lines = [line for line in block.splitlines() if line.startswith(("sealstream keys", "echo", "curl"))]
         script = "\n".join(lines).replace("<verifier key of the instance>", str(LOG.key.verifier))
         (tmp_path / "published").write_bytes(LOG.note(9))
-        script = re.sub(r"curl -o checkpoint https://<[^>]*>/root/checkpoint", "cp published checkpoint", script)
+        script = re.sub(r"curl -o checkpoint <[^>]*>root/checkpoint", "cp published checkpoint", script)
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         subprocess.run(
             ["sh", "-euc", script], cwd=tmp_path, env=os.environ | {"PATH": path}, check=True, capture_output=True
