@@ -36,11 +36,12 @@ from sealstream.schemas.note_key import KeyType
 from sealstream.schemas.policy import Policy
 from sealstream.schemas.proof_file import CHECK_BYTES, ProofFile
 from sealstream.schemas.trust import Reader
+from support import spec
 from support.go import ORACLES, Oracle, go_program
 from support.mutation import changed_bytes, cuts
 from support.notes import LOG, NOW_SECONDS, ORIGIN, policy, signer, witness
 from support.publish import event_value
-from support.sealproofs import INSTANCE, SIGNED_SECONDS, TENANT, Chain, Instance, chain, with_earlier
+from support.sealproofs import INSTANCE, SCHEMA, SIGNED_SECONDS, TENANT, Chain, Instance, chain, with_earlier
 
 SEED: Final = 22
 RANDOM_EDITS: Final = 3_000
@@ -146,6 +147,29 @@ def test_every_entry_of_an_instance(oracle: Oracle, with_payload: bool) -> None:
 
     assert found[REFUSED] == 0
     assert found[HOLDS] > 100
+
+
+def test_the_vectors(oracle: Oracle) -> None:
+    """The files of SPEC.md hold for both under its policy, and not before their cosignatures were made."""
+    text = spec.blocks("proof_policy")[0].encode()
+    files = [bytes.fromhex(block.replace("\n", "")) for block in spec.blocks("proof_files")[0].split("\n\n")]
+
+    assert [compare(oracle, Case(file, text, now_seconds=1_700_000_200)) for file in files] == [HOLDS, HOLDS]
+    assert [compare(oracle, Case(file, text, now_seconds=1_600_000_000)) for file in files] == [REFUSED, REFUSED]
+
+
+def test_parts_that_may_be_missing(oracle: Oracle) -> None:
+    """Who takes payload, schema, timestamps or the earlier state out of a file leaves one that holds for both."""
+    proof = replace(EARLIER, schema=SCHEMA, rooted=replace(EARLIER.rooted, timestamps=(b"not judged",)))
+    less = (
+        proof,
+        replace(proof, payload=None),
+        replace(proof, schema=None),
+        replace(proof, earlier=None),
+        replace(proof, rooted=EARLIER.rooted),
+    )
+
+    assert [compare(oracle, Case(one.pack())) for one in less] == [HOLDS] * len(less)
 
 
 def test_every_changed_byte(oracle: Oracle) -> None:
