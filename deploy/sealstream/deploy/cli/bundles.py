@@ -6,7 +6,9 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+
+import typer
 
 from sealstream.deploy.cli.output import print_error, print_fields, print_items, print_json, print_line, print_table
 from sealstream.deploy.cli.progress import progress_bar
@@ -20,13 +22,32 @@ if TYPE_CHECKING:
 _FILE_BYTES_MAX: Final = 4_000_000
 
 
+BundleArgument: TypeAlias = Annotated[
+    Path | None,
+    typer.Argument(metavar="BUNDLE", help="A file of `sealstream export`, instead of the store.", show_default=False),
+]
+
+
+def refuse_beside_bundle(*others: object) -> None:
+    """Refuse options that are about a store.
+
+    Raises:
+        ConfigError: One of them is given.
+    """
+    if any(one is not None for one in others):
+        raise ConfigError(
+            "a bundle is checked as a whole, and with nothing but files",
+            hint="with BUNDLE: --policy, --rotations, --timestamp-roots, --at, --require, --json",
+        )
+
+
 def verify_bundle_file(
     bundle: Path,
-    *,
     policy: Path | None,
     rotations: Path | None,
     timestamp_roots: Path | None,
     at: datetime | None,
+    *,
     require: str,
     as_json: bool,
 ) -> int:

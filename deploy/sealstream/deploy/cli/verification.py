@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
-from sealstream.deploy.cli.bundles import verify_bundle_file
+from sealstream.deploy.cli.bundles import BundleArgument, refuse_beside_bundle, verify_bundle_file
 from sealstream.deploy.cli.comparison import (
     AgeOption,
     AtOption,
@@ -23,7 +21,7 @@ from sealstream.deploy.cli.comparison import (
     against_of,
 )
 from sealstream.deploy.cli.output import JsonOption, print_error, print_items, print_json, print_line, print_table
-from sealstream.schemas.errors import ConfigError
+from sealstream.deploy.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from sealstream.sinks.verifier.audit import VerifyResult
@@ -38,12 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
-    bundle: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="BUNDLE", help="A file of `sealstream export`, instead of the store.", show_default=False
-        ),
-    ] = None,
+    bundle: BundleArgument = None,
     *,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's chain.", show_default="all")] = None,
     first_seq: Annotated[int | None, typer.Option("--from", min=0, metavar="SEQ", help="From this entry on.")] = None,
@@ -77,24 +70,9 @@ def verify(
     (and a timestamp authority says by when). A bundle is checked with nothing but files: it, and a policy.
     """
     if bundle is not None:
-        if any(
-            one is not None for one in (tenant, first_seq, last_seq, state, workers, log, checkpoint, not_older_than)
-        ):
-            raise ConfigError(
-                "a bundle is checked as a whole, and with nothing but files",
-                hint="with BUNDLE: --policy, --rotations, --timestamp-roots, --at, --require, --json",
-            )
-        raise typer.Exit(
-            verify_bundle_file(
-                bundle,
-                policy=policy,
-                rotations=rotations,
-                timestamp_roots=timestamp_roots,
-                at=at,
-                require=require,
-                as_json=as_json,
-            )
-        )
+        refuse_beside_bundle(tenant, first_seq, last_seq, state, workers, log, checkpoint, not_older_than)
+        judge = (policy, rotations, timestamp_roots, at)
+        raise typer.Exit(verify_bundle_file(bundle, *judge, require=require, as_json=as_json))
     from sealstream.worker.settings import load_settings
 
     settings = load_settings()
@@ -112,7 +90,7 @@ def verify(
     from sealstream.sinks.verifier.audit import verify_store
     from sealstream.sinks.verifier.levels import Level
 
-    with _progress_bar() as on_progress:
+    with progress_bar("verifying") as on_progress:
         result = verify_store(
             url,
             tenant=tenant,
@@ -155,20 +133,3 @@ def _print_result(result: VerifyResult) -> None:
         print_items(result.not_excluded)
     if result.failure is not None:
         print_error(result.failure, as_json=False)
-
-
-@contextmanager
-def _progress_bar() -> Generator[Callable[[int, int], None]]:
-    """Show on standard error how far it is, if that is a terminal; else nothing."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TextColumn("entries"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("verifying", total=None)
-
-        def show(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        yield show
