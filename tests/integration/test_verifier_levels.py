@@ -25,6 +25,7 @@ from support.notes import NOW_SECONDS, policy, signer
 from support.providers import fresh_database
 from support.publish import event_value
 from support.rounds import SECRET, PlainRound, root_checkpoint, seal_round
+from support.served import served
 from support.shell import Shell
 from support.stores import TestStore, migrated
 from support.timestamping import Authority, make_authority
@@ -310,6 +311,8 @@ def test_what_cannot_be_compared_exits_with_2(instance: Compared, tmp_path: Path
             instance.verify(against={"instance": "another.example/audit"}),
             instance.verify(against={"policy": strangers, "instance": INSTANCE}),
             instance.verify(url=limited),
+            instance.verify(against={"map_secret": b"", "age_seconds_max": 60}),
+            instance.verify(against={"map_secret": b""}, require=Level.WITNESSED),
         ],
         FormatError: [instance.verify(against={"policy": b"nonsense"}), instance.verify(against={"checkpoint": b"x"})],
         Unreachable: [instance.verify(against={"notary_database": "postgresql://127.0.0.1:1/x"}, timeout_seconds=2)],
@@ -345,7 +348,8 @@ def test_evidence_that_is_gone_is_no_clean_result(instance: Compared, statement:
 
 
 @pytest.mark.parametrize(
-    ("path", "seq"), [("root/coverage/001", 1), ("root/tile/entries/000.p/3", 0), ("root/tile/0/000.p/3", None)]
+    ("path", "seq"),
+    [("root/coverage/001", 1), ("root/tile/entries/000.p/3", 0), ("root/tile/0/000.p/3", None)],
 )
 def test_a_root_log_that_was_altered_is_named(instance: Compared, path: str, seq: int | None) -> None:
     """A published file of the root log that is not what was signed is a finding, and never taken for right."""
@@ -479,3 +483,26 @@ def test_the_command_compares(instance: Compared, tmp_path: Path) -> None:
     done = shell.run(*asked, "--not-older-than", "60")
     assert done.returncode == 2
     assert "86,280 s old" in " ".join(done.stderr.split())
+
+
+def test_logs_may_be_read_over_http(instance: Compared, authority: Authority) -> None:
+    """Whoever serves the published files, which cannot be listed there: the same levels, and the same findings."""
+    instance.stamp(2, authority.stamp)
+    with served(instance.directory) as url:
+        web = {"storage": url, "timestamp_roots": authority.roots_pem.decode()}
+        for level in (Level.WITNESSED, Level.ANCHORED):
+            result = instance.verify(against=web, require=level)
+            assert (result.exit_code, result.level) == (0, level), result.failure
+        instance.cut("acme", 9)
+        assert _found(instance.verify(against=web)) == [("truncated", "acme", 9)]
+
+
+def test_a_name_that_is_none_is_named(instance: Compared) -> None:
+    """A row under a name that no chain has keeps nothing else from being checked."""
+    instance.store.tamper("UPDATE sealstream.entries SET tenant = 'a b' WHERE tenant = 'late' AND seq = 0")
+
+    result = instance.verify()
+
+    assert result.exit_code == 1
+    assert ("foreign", "a b", 0) in _found(result)
+    assert result.checked_through["acme"] == 14

@@ -11,6 +11,7 @@ from sealstream.schemas.compact_range import CompactRange
 from sealstream.schemas.coverage import OffsetRange
 from sealstream.schemas.entry import entry_hash
 from sealstream.schemas.errors import ConfigError, StoreError
+from sealstream.schemas.tenant_name import is_chain
 from sealstream.schemas.violation import Violation, ViolationType
 from sealstream.sinks.verifier.accounting import SOURCED, disagreement, older_state
 from sealstream.sinks.verifier.comparing import Comparison, Judge, Reached
@@ -69,7 +70,7 @@ class PublishedCheck:
                 )
             if published.is_mapped:
                 names = {*names, *published.names()} if tenant is None else names
-                published.name(names)
+                published.name(filter(is_chain, names))  # what has no chain's name was never published
             self._heads = published.heads
         self._comparison = Comparison(self._heads)
         self._seen = _Seen()

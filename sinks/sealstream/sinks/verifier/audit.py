@@ -183,7 +183,7 @@ def _check_level(result: VerifyResult, require: Level, published: Published | No
     """
     if require <= result.level:
         return
-    why = "" if published is None or published.believed is None else published.believed.why_not_more
+    why = "" if published is None else published.why_not_more
     raise ConfigError(
         f"the level {require.word} is required, and this check reaches {result.level.word}{f': {why}' if why else ''}",
         hint="see what is not excluded",

@@ -140,6 +140,12 @@ class Published:
             raise ConfigError(
                 "it is not said where the logs are published", hint="give --log, or set SEALSTREAM_LOG_STORAGE"
             )
+        is_mapped = bool(against.notary_database and against.map_secret)
+        if against.age_seconds_max is not None and not is_mapped:
+            raise ConfigError(
+                "nothing says how old the checkpoints of single chains are",
+                hint="give the notary's database and the map's secret, or do not ask for an age",
+            )
         now_seconds = int(time.time()) if against.now_seconds is None else against.now_seconds
         history = KeyHistory(parse_rotations(against.rotations) if against.rotations else ())
         self._against = against
@@ -149,7 +155,7 @@ class Published:
         self.instance = self._log.key.name
         self._files: Objects = open_objects(against.storage, timeout_seconds=timeout_seconds)
         self._hints: NotaryHints | None = None
-        if against.notary_database and against.map_secret:
+        if is_mapped:
             self._hints = resources.enter_context(open_hints(against.notary_database, timeout_seconds=timeout_seconds))
         self._leaves: dict[bytes, Head] = {}
         self._names: dict[str, Head] = {}
@@ -172,6 +178,13 @@ class Published:
         return self.believed.level
 
     @property
+    def why_not_more(self) -> str:
+        """What keeps it from a higher level, in words; empty if nothing does."""
+        if not self.is_mapped:
+            return "chains were compared with their own checkpoints, without the notary's database and the map's secret"
+        return "" if self.believed is None else self.believed.why_not_more
+
+    @property
     def as_of(self) -> datetime | None:
         """When the checkpoint was there, if somebody says so."""
         if not self.is_mapped or self.believed is None or self.believed.time_seconds is None:
@@ -192,7 +205,7 @@ class Published:
         try:
             tiles = self._root(require)
             if tiles is None or not self.is_mapped:
-                self.words = (OWN_CHECKPOINTS,)
+                self.words = (OWN_CHECKPOINTS, NO_TIME)
                 return
             self.root_log = RootLog(self.instance, tiles, (self._published_coverage, self._hinted_coverage))
             if self._tenant is None:
@@ -334,7 +347,11 @@ class Published:
         if now.size < seen.size:
             what = f"it has {now.size} rounds, and the checkpoint that was kept has {seen.size}"
             raise self._root_wrong(now.size, ViolationType.ROLLBACK, what)
-        if tiles.root_at(seen.size) != seen.root:
+        try:
+            continued = tiles.root_at(seen.size)
+        except TileInvalid as error:
+            raise self._root_wrong(None, ViolationType.EDITED, error.message) from error
+        if continued != seen.root:
             what = (
                 f"the tree of {now.size} rounds that is published does not continue the one of {seen.size} that was"
                 " signed before: two histories were shown"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from sealstream.schemas.coverage import PartitionCoverage, coverage_digest, parse_coverage
 from sealstream.schemas.entry import partition_chain
-from sealstream.schemas.errors import LeafInvalid, ObjectMissing, StoreError
+from sealstream.schemas.errors import LeafInvalid, ObjectMissing, StoreError, TileInvalid
 from sealstream.schemas.merkle import leaf_hash
 from sealstream.schemas.round import Round, RoundFollower
 from sealstream.schemas.violation import Violation, ViolationType
@@ -63,6 +63,8 @@ class RootLog:
             data, wanted = self._tiles.entry(number), self._tiles.leaf(number)
         except ObjectMissing as error:
             raise StoreError(f"round {number} cannot be read: {error.message}", hint="publish it again") from error
+        except TileInvalid as error:
+            raise self.wrong(number, ViolationType.EDITED, error.message) from error
         if leaf_hash(data) != wanted:
             raise self.wrong(number, ViolationType.EDITED, "the leaf published is not the one that was signed")
         return data
