@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.errors import CheckpointRefused, SealstreamError, StoreError
@@ -153,6 +155,23 @@ def test_memory_that_cannot_be_written(serve: Serve) -> None:
         turn.connection.execute("CREATE TRIGGER broken BEFORE UPDATE ON logs BEGIN INSERT INTO nowhere VALUES (1); END")
     assert served.ask(LOG.body(5, 7)).status == 500
     assert [type(error) for error in served.failures] == [StoreError]
+
+
+def test_answers_leave_at_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small packets of an answer do not wait for each other's confirmation, which would cost 40 ms each time."""
+    not_delayed: list[int] = []
+    receive = H11Protocol.data_received
+
+    def spy(protocol: H11Protocol, data: bytes) -> None:
+        connected: socket.socket = protocol.transport.get_extra_info("socket")
+        not_delayed.append(connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        receive(protocol, data)
+
+    monkeypatch.setattr(H11Protocol, "data_received", spy)
+    judge = HeldJudge()
+    judge.let_go.set()
+    assert serve(judge).ask(LOG.body(0, 5)).status == 200
+    assert set(not_delayed) == {1}
 
 
 def test_stop_with_a_judge_who_hangs(serve: Serve) -> None:
