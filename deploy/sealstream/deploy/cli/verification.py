@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 _PANEL = "Look and check"
 _LevelName: TypeAlias = Literal["chain", "checkpoint", "witnessed", "anchored"]
 
+_StateOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        dir_okay=False, metavar="FILE", help="Remembers how far all was verified; the next run goes on from there."
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -41,12 +48,7 @@ def verify(
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's chain.", show_default="all")] = None,
     first_seq: Annotated[int | None, typer.Option("--from", min=0, metavar="SEQ", help="From this entry on.")] = None,
     last_seq: Annotated[int | None, typer.Option("--to", min=0, metavar="SEQ", help="Up to this entry.")] = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            dir_okay=False, metavar="FILE", help="Remembers how far all was verified; the next run goes on from there."
-        ),
-    ] = None,
+    state: _StateOption = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, max=256, metavar="N", help="Processes that share the work.", show_default="one a core"),
