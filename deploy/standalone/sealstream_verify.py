@@ -85,10 +85,10 @@ class Key(NamedTuple):
             return False
         return at <= LARGEST
 
-def key_of(vkey: str) -> Key:
+def key_of(vkey: str, types: bytes = b"\1\4") -> Key:
     name, number, material = vkey.split("+", 2)
     data = unbase64(material.encode())
-    sound = len(data) == 33 and data[0] in (1, 4) and Key(name, data[0], data[1:]).id().hex() == number
+    sound = len(data) == 33 and data[0] in types and Key(name, data[0], data[1:]).id().hex() == number
     refuse(not sound, f"{name} has no sound key of Ed25519; by others judges `sealstream verify-proof`")
     return Key(name, data[0], data[1:])
 
@@ -164,11 +164,12 @@ class Policy:
         for line in text.splitlines():
             match line.split():
                 case ["log", vkey, *_]:
-                    self.logs.append(key_of(vkey))
+                    self.logs.append(key_of(vkey, b"\1"))
                 case ["witness", name, vkey, *_] if name not in {*self.names, "none"}:
-                    self.names[name] = key_of(vkey)
+                    self.names[name] = key_of(vkey, b"\4")
                 case ["group", name, k, *names] if name not in {*self.names, "none"} and {*names} <= self.names.keys():
-                    self.names[name] = (int({"any": "1", "all": str(len(names))}.get(k, k)), names)
+                    self.names[name] = ({"any": 1, "all": len(names)}.get(k) or int(k), names)
+                    refuse(not 0 < self.names[name][0] <= len(names), f"the policy's group {name} has no sound number")
                 case ["quorum", name] if not self.quorum and name in {*self.names, "none"}:
                     self.quorum = name
                 case words:
@@ -228,7 +229,7 @@ class Policy:
 
 class Proof:
     """A proof file that holds [22]."""
-    def __init__(self, data: bytes, policy: Policy, now: int, given: bytes, existed_by: list[int | None]) -> None:
+    def __init__(self, data: bytes, policy: Policy, now: int, given: bytes, existed_by: list, extract: Path = None) -> None:
         refuse(len(data) > 4_194_304 or not data.startswith(b"sealstream/proof1\n"), "it is no proof file")
         refuse(sha256(data[:-8])[:8] != data[-8:], "the file is damaged")
         file = Reading(data[18:-8])
@@ -256,6 +257,8 @@ class Proof:
                 place, last = place >> 1, last >> 1
             roots = climb(growth[1:], place, last, growth[0], growth[0])
             refuse(roots != [self.earlier.root, way.root], "the later log did not grow out of the earlier one", FORGED)
+        for name, part in self.parts().items() if extract else ():  # also where its signatures are not believed yet
+            (extract / name).write_bytes(part)
         self.seen = policy.believe(way, now, existed_by[0])
         self.absent = policy.believe(self.earlier, now, existed_by[1]) if self.earlier else []
 
@@ -278,16 +281,14 @@ def main() -> int:
     try:
         policy = Policy(asked.policy.read_text("utf-8"), asked.rotations.read_bytes() if asked.rotations else b"")
         given, times = asked.payload.read_bytes() if asked.payload else b"", [*(asked.existed_by or []), None, None]
-        proof = Proof(asked.file.read_bytes(), policy, asked.at, given, times)
-        for name, data in proof.parts().items() if asked.extract else ():
-            (asked.extract / name).write_bytes(data)
+        proof = Proof(asked.file.read_bytes(), policy, asked.at, given, times, asked.extract)
     except (UnprovenError, OSError, ValueError) as error:
         print(f"not proven: {error.args[0] if isinstance(error, UnprovenError) else error}")
         return error.args[1] if isinstance(error, UnprovenError) else UNJUDGED
     entry, way = proof.entry, proof.way
     level = "checkpoint" if policy.quorum == "none" else "anchored" if asked.existed_by else "witnessed"
-    print(f"holds at the level {level}: entry {entry.seq} of {proof.size} of {entry.tenant.decode()}, hash "
-          f"{entry.hash.hex()}, {KINDS[entry.kind]} {entry.id.decode()}, in round {way.round} of {way.origin}",
+    print(f"holds at the level {level}: entry {entry.seq} of {proof.size} of {entry.tenant.decode()}, {KINDS[entry.kind]}",
+          f"event {entry.id.decode()}, hash {entry.hash.hex()}, in round {way.round} of {way.origin}",
           f"payload: {'matches' if given or proof.payload else 'not at hand'}; what it says is the application's word",
           f"received at {entry.received / 1e6:.6f}: the broker's word",
           *(f"in the log by {at}: the word of {name}" for at, name in proof.seen),

@@ -50,7 +50,7 @@ def _load(path: Path) -> Any:
     return module
 
 
-_STANDALONE: Final = _load(Path(__file__).parents[2] / "deploy" / "standalone" / "sealstream_verify.py")
+STANDALONE: Final = _load(Path(__file__).parents[2] / "deploy" / "standalone" / "sealstream_verify.py")
 _CHAIN: Final = INSTANCE.chains[0]
 _PROOFS: Final = (
     with_earlier(),
@@ -73,7 +73,7 @@ def _proven(data: bytes) -> None:
 def _standalone(data: bytes) -> None:
     """As :func:`_proven`, by the file that auditors get: it takes nothing that we do not take."""
     file = data + hashlib.sha256(data).digest()[:CHECK_BYTES]
-    _STANDALONE.Proof(file, _STANDALONE.Policy(policy(2, 2).pack().decode(), b""), NOW_SECONDS, b"", [None, None])
+    STANDALONE.Proof(file, STANDALONE.Policy(policy(2, 2).pack().decode(), b""), NOW_SECONDS, b"", [None, None])
     _proven(data)
 
 
@@ -171,7 +171,7 @@ TARGETS: Final = (
         "standalone-proof",
         _standalone,
         tuple(proof.pack()[:-CHECK_BYTES] for proof in _PROOFS),
-        (_STANDALONE.UnprovenError, ValueError),  # both are answers of its command line
+        (STANDALONE.UnprovenError, ValueError),  # both are answers of its command line
     ),
     Target("proof-schema", _decoded, (SCHEMA, b'"string"'), _REFUSALS),
     Target("bundle-line", _line, _LINES, (FormatError,)),
