@@ -229,7 +229,7 @@ class Policy:
 
 class Proof:
     """A proof file that holds [22]."""
-    def __init__(self, data: bytes, policy: Policy, now: int, given: bytes, existed_by: list, extract: Path = None) -> None:
+    def __init__(self, data: bytes, policy: Policy, now: int, given: bytes, times: list, out: object = None) -> None:
         refuse(len(data) > 4_194_304 or not data.startswith(b"sealstream/proof1\n"), "it is no proof file")
         refuse(sha256(data[:-8])[:8] != data[-8:], "the file is damaged")
         file = Reading(data[18:-8])
@@ -257,10 +257,10 @@ class Proof:
                 place, last = place >> 1, last >> 1
             roots = climb(growth[1:], place, last, growth[0], growth[0])
             refuse(roots != [self.earlier.root, way.root], "the later log did not grow out of the earlier one", FORGED)
-        for name, part in self.parts().items() if extract else ():  # also where its signatures are not believed yet
-            (extract / name).write_bytes(part)
-        self.seen = policy.believe(way, now, existed_by[0])
-        self.absent = policy.believe(self.earlier, now, existed_by[1]) if self.earlier else []
+        for name, part in self.parts().items() if out else ():  # also where its signatures are not believed yet
+            Path(str(out), name).write_bytes(part)
+        self.seen = policy.believe(way, now, times[0])
+        self.absent = policy.believe(self.earlier, now, times[1]) if self.earlier else []
 
     def parts(self) -> dict[str, bytes]:
         found = {"payload": self.payload, "schema.avsc": self.schema}
@@ -287,10 +287,9 @@ def main() -> int:
         return error.args[1] if isinstance(error, UnprovenError) else UNJUDGED
     entry, way = proof.entry, proof.way
     level = "checkpoint" if policy.quorum == "none" else "anchored" if asked.existed_by else "witnessed"
-    print(f"holds at the level {level}: entry {entry.seq} of {proof.size} of {entry.tenant.decode()}, {KINDS[entry.kind]}",
-          f"event {entry.id.decode()}, hash {entry.hash.hex()}, in round {way.round} of {way.origin}",
-          f"payload: {'matches' if given or proof.payload else 'not at hand'}; what it says is the application's word",
-          f"received at {entry.received / 1e6:.6f}: the broker's word",
+    print(f"holds, {level}: seq {entry.seq} of {proof.size} of {entry.tenant.decode()}, {KINDS[entry.kind]} "
+          f"{entry.id.decode()}, hash {entry.hash.hex()}, in round {way.round} of {way.origin}",
+          f"received {entry.received / 1e6}, by the broker's word; payload {'matches' if given or proof.payload else 'no'}",
           *(f"in the log by {at}: the word of {name}" for at, name in proof.seen),
           *(f"not in the log before {at}: the word of {name}" for at, name in proof.absent),
           f"timestamps in the file, which this program does not judge: {len(way.timestamps)}", sep="\n")

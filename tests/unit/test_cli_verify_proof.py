@@ -271,6 +271,14 @@ def test_now_by_default(desk: Desk, capsys: Captured, monkeypatch: pytest.Monkey
     assert "future" in capsys.readouterr().err
 
 
+def test_no_time_of_a_broker(desk: Desk) -> None:
+    """An entry without a broker's time is stated without one."""
+    timeless = Instance((chain(TENANT, 2, received_seconds=0),), ((1,),))
+    code, out, _ = desk.run(timeless.proof(0))
+    assert (code, "received\t" in out) == (ExitCode.OK, False)
+    assert desk.json(timeless.proof(0))[1]["received"] is None
+
+
 def test_times_beyond_the_calendar(desk: Desk) -> None:
     """A broker's time that no calendar has is shown as what it is."""
     late = Instance((chain(TENANT, 3, received_seconds=2**62 // 1_000_000),), ((3,),))

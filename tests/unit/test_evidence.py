@@ -30,8 +30,10 @@ from sealstream.schemas.evidence import (
     ProofLevel,
     SchemaSource,
     verify_proof,
+    verify_rooted,
 )
 from sealstream.schemas.proof_file import EarlierState, ProofFile
+from sealstream.schemas.tenant_map import map_key
 from sealstream.schemas.writer_schema import parse_writer_schema
 from support.notes import NOW_SECONDS, ORIGIN, policy, reader, signer
 from support.publish import event_value
@@ -149,6 +151,15 @@ class TestWhatHolds:
         evidence = verify_proof(late.proof(2), reader())
         assert any("clock" in words for words in evidence.remarks)
         assert verify_proof(INSTANCE.proof(8), reader()).remarks == ()
+
+
+def test_way_alone() -> None:
+    """The way up from a chain can be verified for a root that was computed otherwise, as of a part of the chain."""
+    leaf = next(one for one in INSTANCE.leaves(4) if one.key == map_key(nonce(TENANT), TENANT))
+    found = verify_rooted(EARLIER.rooted, leaf, reader(), origin=ORIGIN)
+    assert (found.level, found.existed_by) == (ProofLevel.WITNESSED, verify_proof(EARLIER, reader()).existed_by)
+    with pytest.raises(ProofInvalid):
+        verify_rooted(EARLIER.rooted, replace(leaf, size=17), reader())
 
 
 class TestOtherKinds:

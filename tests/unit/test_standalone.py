@@ -25,6 +25,7 @@ from sealstream.schemas.note_key import KeyType
 from sealstream.schemas.policy import Policy
 from sealstream.schemas.proof_file import CHECK_BYTES, ProofFile
 from sealstream.schemas.trust import Reader
+from sealstream.worker.key_file import write_key
 from support import proof_vectors, spec
 from support.mutation import changed_bytes, cuts, mutated
 from support.notes import LOG, NOW_SECONDS, ORIGIN, cosignature_line, policy, signer, witness
@@ -282,7 +283,7 @@ def test_as_a_program(tmp_path: Path) -> None:
 
     done = run(tmp_path, "a.sealproof", "--policy", "policy", *at, "--extract", ".")
     assert (done.returncode, done.stderr) == (HOLDS, "")
-    for words in ("witnessed", f"entry 15 of 18 of {TENANT}", "ev-15", ORIGIN, "W1", "not judge: 1"):
+    for words in ("witnessed", f"seq 15 of 18 of {TENANT}", "ev-15", ORIGIN, "W1", "not judge: 1"):
         assert words in done.stdout
     assert (tmp_path / "checkpoint").read_bytes() == note
     assert (tmp_path / "payload").read_bytes() == proof.payload
@@ -294,7 +295,9 @@ def test_as_a_program(tmp_path: Path) -> None:
     assert judged.returncode == 0, judged.stderr
 
     gone = ("--rotations", "rotations", *at)
-    assert run(tmp_path, "a.sealproof", "--policy", "new", *gone).returncode == UNJUDGED
+    (tmp_path / "checkpoint-0.tsr").unlink()
+    assert run(tmp_path, "a.sealproof", "--policy", "new", *gone, "--extract", ".").returncode == UNJUDGED
+    assert (tmp_path / "checkpoint-0.tsr").read_bytes() == proof.rooted.timestamps[0]
     before = ("--existed-by", str(GONE_SECONDS), str(GONE_SECONDS))
     assert "anchored" in run(tmp_path, "a.sealproof", "--policy", "policy", *gone, *before).stdout
     late = ("--existed-by", str(GONE_SECONDS + 1))
@@ -303,6 +306,51 @@ def test_as_a_program(tmp_path: Path) -> None:
     assert "not proven" in run(tmp_path, "forged", "--policy", "policy", *at).stdout
     missing = run(tmp_path, "missing", "--policy", "policy", *at)
     assert (missing.returncode, missing.stderr) == (UNJUDGED, "")
+
+
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        (b"group all-of-them 2 ", b"group all-of-them 0 "),
+        (b"group all-of-them 2 ", b"group all-of-them -1 "),
+        (b"group all-of-them 2 ", b"group all-of-them 4 "),
+        (b"group all-of-them 2 W1 W2", b"group all-of-them 2 W1 W1"),
+        (b"group all-of-them 2 W1 W2", b"group all-of-them 2 W1 W4"),
+        (str(witness(1).verifier).encode(), str(signer("w1.example/witness").verifier).encode()),
+        (b"log " + str(LOG.verifier).encode(), b"log " + str(witness(1).verifier).encode()),
+        (b"witness W1", b"witness none"),
+        (b"witness W2", b"witness W1"),
+        (b"quorum all-of-them", b"quorum W9"),
+        (b"quorum all-of-them\n", b""),
+        (b"quorum", b"quorums"),
+        (b"log ", b"LOG "),
+        (str(witness(2).verifier).encode(), str(witness(1).verifier).encode()),
+    ],
+)
+def test_unsound_policies(line: bytes, instead: bytes) -> None:
+    """A policy that contradicts itself, or by which nobody would have to cosign, is refused by both."""
+    assert POLICIES["two of three"].count(line) == 1
+    assert check_same(EARLIER.pack(), POLICIES["two of three"].replace(line, instead)) == UNJUDGED
+
+
+def test_its_signed_digest(tmp_path: Path) -> None:
+    """What its README says to sign and check its digest by works with a key of `sealstream keys`; a change is found."""
+    text = (PATH.parent / "README.md").read_text(encoding="utf-8")
+    commands = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    make, check = (
+        commands[commands.index("sha256sum sealstream_verify.py > sealstream_verify.sha256") :][:3],
+        commands[-2:],
+    )
+    write_key(tmp_path / "release.key", signer("example.com/releases"))
+    shutil.copy(PATH, tmp_path)
+    for command in (*make, *check):
+        done = subprocess.run(
+            command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    (tmp_path / PATH.name).write_text("changed", encoding="utf-8")
+    done = subprocess.run(check[1], shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
 
 
 def test_payload_that_contradicts() -> None:
