@@ -230,6 +230,7 @@ class TestCrash:
         assert again.ask(LOG.fork(7).body(9, 9)).status == 422
         cosignature(LOG.note(9), again.ask(LOG.body(9, 9)).body)
 
+    @pytest.mark.slow
     def test_kills_at_any_time(self, start_witness: StartWitness) -> None:
         """However often it is killed while it cosigns: it remembers at least what it has answered, and at most what it
         was asked.
