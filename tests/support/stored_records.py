@@ -62,6 +62,6 @@ class MemoryRecords:
     ) -> tuple[int | None, int | None]:
         """Return between which entries a span of time lies."""
         own = [one for one in self.all if one.tenant == tenant]
-        first = [one.seq for one in own if one.seq and since is not None and one.received >= since]
+        first = [one.seq for one in own if since is not None and one.received >= since]
         last = [one.seq for one in own if until is not None and one.received < until]
         return min(first, default=None), max(last, default=None)

@@ -59,6 +59,8 @@ BLOCKS = {
     "checkpoint", "log_proof", "messages", "note_keys", "policy", "rotation", "tenant_names", "vkeys",
     # In test_spec_proofs.py:
     "proof_files", "proof_policy",
+    # In test_spec_bundle.py:
+    "bundle",
 }  # fmt: skip
 
 

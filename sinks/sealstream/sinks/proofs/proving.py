@@ -19,6 +19,7 @@ from typing import Final, Self
 
 from sealstream.schemas.errors import (
     EvidenceDamaged,
+    EvidenceInvalid,
     FormatError,
     NotYetProvable,
     ObjectMissing,
@@ -294,5 +295,5 @@ def naming(record: EventProof, usual_seconds: float) -> Generator[None]:
             f" {error.message}",
             hint=f"it normally takes at most {usual_seconds:g} s; later than that, look at notary and witnesses",
         ) from error
-    except (FormatError, ObjectMissing) as error:
+    except (FormatError, EvidenceInvalid, ObjectMissing) as error:
         raise EvidenceDamaged(record.tenant, record.seq, error.message, hint=error.hint or _DAMAGED_HINT) from error

@@ -58,7 +58,7 @@ RECORDS: Final = _RECORD + sql.SQL(" AND e.seq BETWEEN %(first_seq)s AND %(last_
 
 FIRST_SINCE: Final = sql.SQL(
     "SELECT e.seq FROM sealstream.entries AS e"
-    " WHERE e.tenant = %(tenant)s AND e.seq > 0 AND e.received >= %(received)s ORDER BY e.seq LIMIT 1"
+    " WHERE e.tenant = %(tenant)s AND e.received >= %(received)s ORDER BY e.seq LIMIT 1"
 )
 LAST_BEFORE: Final = sql.SQL(
     "SELECT e.seq FROM sealstream.entries AS e"

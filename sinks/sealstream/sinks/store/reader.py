@@ -149,7 +149,7 @@ class AuditStore:
         """Return the first entry received at a time or later, and the last one received before another time.
 
         Every record that was received between the two lies between them; as a broker's times may step back, others may
-        as well. A chain's genesis is never the first. It takes time in proportion to the entries that are passed over.
+        as well. It takes time in proportion to the entries that are passed over.
 
         Arguments:
             tenant: The chain.
