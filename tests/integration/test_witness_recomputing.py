@@ -50,6 +50,7 @@ from support.rounds import (
     heads_of,
     last_ends,
     make_round,
+    publish_chains,
     publish_rounds,
     root_checkpoint,
     seal_round,
@@ -163,7 +164,9 @@ def _left_out(case: Case, entries: Entries, ends: dict[int, int]) -> PlainRound:
 def _edited(case: Case, entries: Entries, ends: dict[int, int]) -> PlainRound:
     place, last = _last_event(entries)
     forged = last._replace(entry=pack(replace(last.parsed, received=1)))
-    return make_round(entries | {place: [*entries[place][:-1], forged]}, ends, topic_id=case.topic_id())
+    stored = entries | {place: [*entries[place][:-1], forged]}
+    publish_chains(case.objects, stored, ends)
+    return make_round(stored, ends, topic_id=case.topic_id())
 
 
 def _parts(case: Case, entries: Entries, ends: dict[int, int]) -> list[PartitionCoverage]:
@@ -202,7 +205,7 @@ def _last_event(entries: Entries) -> tuple[int, Sealed]:
 
 LIES: dict[str, tuple[Callable[[Case, Entries, dict[int, int]], PlainRound], ViolationType]] = {
     "left out": (_left_out, ViolationType.GAP),
-    "edited": (_edited, ViolationType.FORK),
+    "edited": (_edited, ViolationType.EDITED),
     "miscounted": (_miscounted, ViolationType.EDITED),
     "shrunk": (_shrunk, ViolationType.FORK),
     "dropped": (_dropped, ViolationType.TRUNCATED),
@@ -235,9 +238,10 @@ def test_the_truth_is_accepted_and_each_lie_refused_and_recorded(make_case: Call
     checkpoint = case.publish(case.rounds(entries))
     _decide(judge, checkpoint)
 
-    left_out = violations_of(pipeline)[0]
+    left_out, edited, *_ = violations_of(pipeline)
     last = _last_event(entries)[1].parsed
     assert (left_out.tenant, left_out.seq, left_out.offset) == (last.tenant, last.seq, last.offset)
+    assert (edited.tenant, edited.seq) == (last.tenant, last.seq)
     with pytest.raises(CheckpointRefused):
         judge.judge(replace(checkpoint, root=bytes(32)))
 

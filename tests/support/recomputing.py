@@ -21,7 +21,7 @@ from sealstream.sinks.witness.recomputing.strands import Packed
 from sealstream.sinks.witness.recomputing.trees import Changes, Log, Tenants, layered
 from support.chained import INSTANCE, Chains
 from support.chained import Sealed as Record
-from support.rounds import SECRET, PlainRound, Sealed, publish_rounds, root_checkpoint
+from support.rounds import SECRET, PlainRound, Sealed, last_ends, publish_chains, publish_rounds, root_checkpoint
 
 PARTITIONS = 2
 TOPIC_ID = bytes(range(16))
@@ -231,12 +231,15 @@ class MemoryJudge:
         entries: audit.chained.
         word: What the verifier says.
         violations: What is recorded.
+        at_once: How many records come at once.
+        stored: The entries whose hashes are published for each chain; nobody's if not given.
     """
 
     entries: Mapping[int, list[Sealed]]
     word: MemoryWord
     violations: MemoryViolations = field(default_factory=MemoryViolations)
     at_once: int = 3
+    stored: Mapping[int, list[Sealed]] | None = None
     changes: Changes = field(default_factory=lambda: Changes(Log()))
 
     def judge(
@@ -245,6 +248,8 @@ class MemoryJudge:
         """Judge the checkpoint behind rounds, as they would be published."""
         objects = MemoryObjects()
         publish_rounds(objects, rounds)
+        if self.stored is not None:
+            publish_chains(objects, self.stored, last_ends(self.stored))
         known = {name: Packed(*packed) for name, packed in self.changes.chains.items()}
         tenants = Tenants(SECRET, ())
         tenants.update(known.items())

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.coverage import OffsetRange, PartitionCoverage, coverage_digest, pack_coverage
 from sealstream.schemas.entry import ZERO_HASH, Entry, Kind, entry_hash, parse, parse_gap_payload
-from sealstream.schemas.log_layout import ROOT_PREFIX, coverage_path
+from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix, coverage_path
 from sealstream.schemas.merkle import leaf_hash, root
 from sealstream.schemas.round import Round
 from sealstream.schemas.tenant_map import MapLeaf, derive_nonce, map_key
@@ -106,12 +106,17 @@ def coverage_of(records: Sequence[Sealed], topic_id: bytes, partition: int, begi
 
 def heads_of(entries: Entries, ends: Mapping[int, int]) -> dict[str, Head]:
     """Return size and root of each chain, of the entries before the ends."""
+    return {name: Head(len(hashes), root(hashes)) for name, hashes in chains_of(entries, ends).items()}
+
+
+def chains_of(entries: Entries, ends: Mapping[int, int]) -> dict[str, list[bytes]]:
+    """Return the hashes of each chain's entries before the ends."""
     chains: dict[str, list[bytes]] = {}
     for number, records in entries.items():
         for one in records:
             if one.parsed.offset < ends.get(number, 0):
                 chains.setdefault(one.parsed.tenant, []).append(entry_hash(one.entry))
-    return {name: Head(len(hashes), root(hashes)) for name, hashes in chains.items()}
+    return chains
 
 
 def map_root(heads: Mapping[str, Head], secret: bytes = SECRET) -> bytes:
@@ -178,6 +183,14 @@ def publish_rounds(objects: Objects, rounds: Sequence[PlainRound]) -> None:
     files += [(coverage_path(number), pack_coverage(one.parts)) for number, one in enumerate(rounds)]
     objects.put_many(files)
     objects.sync()
+
+
+def publish_chains(objects: Objects, entries: Entries, ends: Mapping[int, int]) -> None:
+    """Write the tiles of the chains' hashes, of the entries before the ends."""
+    for name, hashes in chains_of(entries, ends).items():
+        edge = TileEdge()
+        tiles = edge.extend(hashes)
+        objects.put_many((chain_prefix(name) + tile.path(), data) for tile, data in (*tiles, *edge.partial()))
 
 
 def _behind(one: Sealed) -> int:

@@ -248,6 +248,23 @@ def test_a_chain_left_as_it_was_is_named() -> None:
     assert (violation.type, violation.tenant, violation.seq) == (ViolationType.TRUNCATED, "acme", 3)
 
 
+@pytest.mark.parametrize(("seq", "already"), [(2, 0), (6, 0), (4, 2), (6, 2)])
+def test_an_entry_that_was_edited_is_named_by_the_published_tiles(seq: int, already: int) -> None:
+    """Where the log publishes the tiles of a chain that was changed in the store, tenant and entry are named."""
+    entries = _acme_in_partition_0()
+    ends = last_ends(entries)
+    before = [make_round(entries, {0: already}, topic_id=TOPIC_ID)] if already else []
+    edited = _rehashed(entries, seq)
+    judge = MemoryJudge(entries, word_of(entries), stored=edited)
+
+    with pytest.raises(Refusal) as refused:
+        judge.judge([*before, make_round(edited, ends, topic_id=TOPIC_ID, before=before)])
+
+    violation = refused.value.violation
+    assert violation is not None
+    assert (violation.type, violation.tenant, violation.seq) == (ViolationType.EDITED, "acme", seq)
+
+
 def test_offsets_that_nobody_accounts_for_are_refused() -> None:
     """A round that begins behind the end of the one before leaves offsets out, and is refused as a gap there."""
     entries = _acme_in_partition_0()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from sealstream.schemas.compact_range import CompactRange
 from sealstream.schemas.coverage import OffsetRange, PartitionCoverage
 from sealstream.schemas.entry import Kind, partition_chain
 from sealstream.schemas.merkle import EMPTY_ROOT
@@ -51,11 +52,19 @@ class Growth(NamedTuple):
         chain: Its name.
         before: Its leaf in the map before; ``None`` if it has begun.
         now: Its leaf now.
+        tree: The range of its tree before.
     """
 
     chain: str
     before: MapLeaf | None
     now: MapLeaf
+    tree: CompactRange
+
+    def comes_to(self, hashes: Iterable[bytes]) -> bool:
+        """Return whether these hashes of its new entries come to its root."""
+        tree = self.tree.copy()
+        tree.extend(hashes)
+        return (tree.end, tree.root()) == (self.now.size, self.now.root)
 
 
 def place_differs(number: int, found: Round, previous: bytes) -> Difference | None:
@@ -140,15 +149,19 @@ def map_differs(number: int, found: Round, ours: TenantMap, grown: Sequence[Grow
     return Difference(ViolationType.FORK, message, expected=expected, found=got)
 
 
-def first_differing(begin: int, ours: Iterable[bytes], published: Callable[[int], bytes | None]) -> int | None:
-    """Return the seq of the first entry whose published hash is another one than ours.
+def entry_differs(number: int, growth: Growth, found: Sequence[bytes], ours: Sequence[bytes]) -> Difference:
+    """Return the first entry of a chain that was published as another one.
 
     Arguments:
-        begin: The seq of the first of them.
-        ours: The hashes of the entries from there on.
-        published: Returns the published hash of an entry; ``None`` if there is none.
+        number: The round.
+        growth: The chain.
+        found: The published hashes of its new entries.
+        ours: The hashes of those that Kafka has.
     """
-    return next((seq for seq, digest in enumerate(ours, begin) if published(seq) != digest), None)
+    index = next(index for index, digest in enumerate(ours) if found[index : index + 1] != [digest])
+    message = f"round {number}: the entry is published as another one than Kafka has"
+    words = ours[index].hex(), found[index].hex() if index < len(found) else ""
+    return Difference(ViolationType.EDITED, message, growth.chain, growth.tree.end + index, 0, None, *words)
 
 
 def _dropped(found: Round, ours: TenantMap, grown: Sequence[Growth]) -> str:

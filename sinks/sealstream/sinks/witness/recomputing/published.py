@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from sealstream.schemas.coverage import COVERAGE_BYTES_MAX, PartitionCoverage, coverage_digest, parse_coverage
-from sealstream.schemas.errors import CheckpointRefused, LeafInvalid, ObjectMissing, TileInvalid
-from sealstream.schemas.log_layout import ROOT_PREFIX, coverage_path
+from sealstream.schemas.errors import CheckpointRefused, LeafInvalid, ObjectMissing, StoreError, TileInvalid
+from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix, coverage_path
+from sealstream.schemas.merkle import HASH_BYTES
 from sealstream.schemas.round import ROUND_BYTES, Round
-from sealstream.schemas.tiles import TILE_WIDTH, Bundle
+from sealstream.schemas.tiles import TILE_WIDTH, Bundle, Tile
 from sealstream.worker.objects import Objects
 
 _BUNDLE_BYTES_MAX: Final = TILE_WIDTH * (2 + ROUND_BYTES)
@@ -72,6 +73,25 @@ class PublishedRounds:
         if (leaf.length, leaf.coverage) != (len(coverage), coverage_digest(coverage)):
             raise CheckpointRefused(f"round {number} commits to another coverage than the one that is published")
         return PublishedRound(leaf, data, parts)
+
+    def chain_hashes(self, chain: str, begin: int, size: int) -> list[bytes] | None:
+        """Return the published hashes of a chain's entries from a place on; ``None`` if they cannot be had.
+
+        It is for naming what differs, so that they are missing is no error.
+        """
+        found: list[bytes] = []
+        for index in range(begin // TILE_WIDTH, -(-size // TILE_WIDTH)):
+            tile = Tile(0, index, min(TILE_WIDTH, size - index * TILE_WIDTH))
+            for path in dict.fromkeys((tile.path(), Tile(0, index).path())):
+                try:
+                    data = self._objects.get(chain_prefix(chain) + path, bytes_max=TILE_WIDTH * HASH_BYTES)
+                    found.extend(tile.hashes(data)[max(0, begin - tile.start) :])
+                    break
+                except (StoreError, TileInvalid):
+                    continue
+            else:
+                return None
+        return found
 
     def _bundle(self, bundle: Bundle) -> bytes:
         try:

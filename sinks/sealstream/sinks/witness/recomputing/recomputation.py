@@ -7,9 +7,11 @@ the verifier stands: only its heads say that what was read is what it has verifi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
+
+from confluent_kafka import Message
 
 from sealstream.kafka.partition import partition_of
 from sealstream.schemas.checkpoint import Checkpoint
@@ -35,6 +37,7 @@ from sealstream.sinks.witness.recomputing.differences import (
     Difference,
     Growth,
     coverage_differs,
+    entry_differs,
     map_differs,
     place_differs,
 )
@@ -42,7 +45,7 @@ from sealstream.sinks.witness.recomputing.open_violations import OpenViolations
 from sealstream.sinks.witness.recomputing.published import PublishedRound, PublishedRounds
 from sealstream.sinks.witness.recomputing.refusal import Refusal
 from sealstream.sinks.witness.recomputing.strands import Packed, Strands
-from sealstream.sinks.witness.recomputing.stretch import Place, Stretch, entry_at, follow
+from sealstream.sinks.witness.recomputing.stretch import Place, Stretch, entry_at, follow, hashes_of
 from sealstream.sinks.witness.recomputing.trees import Changes, Log, Tenants, layered
 from sealstream.sinks.witness.recomputing.word import VerifiersWord
 
@@ -356,6 +359,7 @@ class Recomputation:
         grown = self._growth(changed) if len(changed) <= _NAMED_MAX else []
         self._tenants.update(changed.items())
         self.changes.chains.update(changed)
+        one.grown = grown
         differs = map_differs(number, published.leaf, self._tenants.map, grown)
         if differs is not None:
             return differs
@@ -375,8 +379,9 @@ class Recomputation:
         grown: list[Growth] = []
         for name, packed in sorted(changed.items()):
             before = self._load(name)
+            tree = CompactRange() if before is None else CompactRange.from_state(before.tree)
             leaf = None if before is None else self._leaf(name, before)
-            grown.append(Growth(name.decode("ascii"), leaf, self._leaf(name, packed)))
+            grown.append(Growth(name.decode("ascii"), leaf, self._leaf(name, packed), tree))
         return grown
 
     def _leaf(self, name: bytes, packed: Packed) -> MapLeaf:
@@ -384,21 +389,45 @@ class Recomputation:
         return self._tenants.leaf(name, tree.end, tree.root())
 
     def _named(self, differs: Difference, one: _OpenRound) -> Difference:
-        """Return a difference with the entry that stands for its offset, if one does."""
-        at, partition = differs.offset, differs.partition
-        if at is None or differs.expected not in ("an entry", "lost"):
-            return differs
+        """Return a difference with the chain and the entry that it is about, where they can be found."""
+        deadline = time.monotonic() + _NAMING_SECONDS
+        if differs.offset is not None and differs.expected in ("an entry", "lost"):
+            partition, at, place = differs.partition, differs.offset, one.stretches[differs.partition].place
+            for messages in self._again(partition, one, deadline):
+                found = entry_at(messages, at, place)
+                if found is not None:
+                    return differs._replace(tenant=found[0].decode("ascii", "replace"), seq=found[1])
+        if differs.type is ViolationType.FORK and not differs.tenant:
+            return self._edited(one, deadline) or differs
+        return differs
+
+    def _edited(self, one: _OpenRound, deadline: float) -> Difference | None:
+        """Return the first entry that was published otherwise, by the published tiles of the chains that have grown."""
+        for growth in one.grown:
+            begin, size = growth.tree.end, growth.now.size
+            if time.monotonic() >= deadline:
+                return None
+            found = self._sources.published.chain_hashes(growth.chain, begin, size)
+            if found is None or growth.comes_to(found):
+                continue
+            name, ours = growth.chain.encode(), list[bytes]()
+            partition = self._sources.partition(name)
+            for messages in self._again(partition, one, deadline):
+                ours += hashes_of(messages, name, begin + len(ours))
+                if begin + len(ours) >= size:
+                    differs = entry_differs(one.published.leaf.round, growth, found, ours[: size - begin])
+                    return differs._replace(partition=partition)
+        return None
+
+    def _again(self, partition: int, one: _OpenRound, deadline: float) -> Iterator[list[Message]]:
+        """Read a partition again from where a round begins."""
         chained = self._sources.chained
         chained.read({partition: one.began[partition]})
-        deadline = time.monotonic() + _NAMING_SECONDS
         while time.monotonic() < deadline:
-            messages = chained.waiting(partition)
-            found = entry_at(messages, at, one.stretches[partition].place)
-            if found is not None:
-                return differs._replace(tenant=found[0].decode("ascii", "replace"), seq=found[1])
-            chained.take(partition, len(messages))
             chained.fill({partition})
-        return differs
+            while messages := chained.waiting(partition):
+                yield messages
+                chained.take(partition, len(messages))
 
     # -- the verifier's heads ------------------------------------------------------------------------------------------
 
@@ -528,6 +557,7 @@ class _OpenRound:
         self.stretches: dict[int, Stretch] = {}
         self.began: dict[int, int] = {}
         self.done: set[int] = set()
+        self.grown: list[Growth] = []
 
 
 def _reaches(violation: Violation | None, size: int, end: int, topic_id: bytes) -> bool:

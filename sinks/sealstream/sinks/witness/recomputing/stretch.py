@@ -241,16 +241,36 @@ def entry_at(messages: Sequence[ChainedMessage], wanted: int, place: Place) -> t
     """
     for message in messages:
         data = seal_of(message)
-        if not data.startswith(_BEGIN) or data[_KIND_AT] in _LEADING:
+        fields = _fields(data)
+        if fields is None or data[_KIND_AT] in _LEADING:
             continue
-        try:
-            size = data[_NAME_SIZE_AT]
-            seq, _, _, topic, number, offset = _MIDDLE.unpack_from(data, _NAME_AT + size)
-        except (IndexError, struct.error):
-            continue
-        if (offset, topic, number) == (wanted, place.topic_id, place.partition):
-            return data[_NAME_AT : _NAME_AT + size], seq
+        name, seq, topic_id, partition, offset = fields
+        if (offset, topic_id, partition) == (wanted, place.topic_id, place.partition):
+            return name, seq
     return None
+
+
+def hashes_of(messages: Sequence[ChainedMessage], name: bytes, begin: int) -> list[bytes]:
+    """Return the hashes of a chain's entries from a seq on, as far as they follow one another in these records."""
+    found: list[bytes] = []
+    for message in messages:
+        data = seal_of(message)
+        fields = _fields(data)
+        if fields is not None and fields[:2] == (name, begin + len(found)):
+            found.append(sha256(b"\x00" + data).digest())
+    return found
+
+
+def _fields(data: bytes) -> tuple[bytes, int, bytes, int, int] | None:
+    """Return an entry's chain, seq, source topic, partition and offset; ``None`` if the bytes are none."""
+    if not data.startswith(_BEGIN):
+        return None
+    try:
+        size = data[_NAME_SIZE_AT]
+        seq, _, _, topic_id, partition, offset = _MIDDLE.unpack_from(data, _NAME_AT + size)
+    except (IndexError, struct.error):
+        return None
+    return data[_NAME_AT : _NAME_AT + size], seq, topic_id, partition, offset
 
 
 def seal_of(message: ChainedMessage) -> bytes:
