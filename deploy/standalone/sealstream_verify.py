@@ -289,7 +289,7 @@ def main() -> int:
     level = "checkpoint" if policy.quorum == "none" else "anchored" if asked.existed_by else "witnessed"
     print(f"holds, {level}: seq {entry.seq} of {proof.size} of {entry.tenant.decode()}, {KINDS[entry.kind]} "
           f"{entry.id.decode()}, hash {entry.hash.hex()}, in round {way.round} of {way.origin}",
-          f"received {entry.received / 1e6}, by the broker's word; payload {'matches' if given or proof.payload else 'no'}",
+          f"received {entry.received / 1e6}: the broker's word; payload {'matches' if given or proof.payload else '-'}",
           *(f"in the log by {at}: the word of {name}" for at, name in proof.seen),
           *(f"not in the log before {at}: the word of {name}" for at, name in proof.absent),
           f"timestamps in the file, which this program does not judge: {len(way.timestamps)}", sep="\n")

@@ -222,3 +222,15 @@ def test_only_proofs_are_written(wrong: ProofFile, words: str) -> None:
     """What would not be read is not written, and why is said."""
     with pytest.raises(ProofFileInvalid, match=words):
         wrong.pack()
+
+
+@pytest.mark.parametrize(
+    ("hashes", "bytes_max"),
+    [((15, 14, 9), 2_048), ((20, 14, 20), 2_560)],
+    ids=["the middle of entries proven in their first round", "the most"],
+)
+def test_size(hashes: tuple[int, int, int], bytes_max: int) -> None:
+    """Of 1,000,000 entries, 10,000 chains and a year of rounds with 2 witnesses a proof has 2 KB without its payload."""
+    chain, chains, rounds = ((HASH,) * count for count in hashes)
+    way = replace(ROOTED, map_path=chains, root_path=rounds)
+    assert len(replace(PROOF, payload=None, path=chain, rooted=way).pack()) <= bytes_max
