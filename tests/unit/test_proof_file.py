@@ -230,7 +230,7 @@ def test_only_proofs_are_written(wrong: ProofFile, words: str) -> None:
     ids=["the middle of entries proven in their first round", "the most"],
 )
 def test_size(hashes: tuple[int, int, int], bytes_max: int) -> None:
-    """Of 1,000,000 entries, 10,000 chains and a year of rounds with 2 witnesses a proof has 2 KB without its payload."""
+    """With 1,000,000 entries, 10,000 chains, a year of rounds and 2 witnesses a proof has 2 KB beside its payload."""
     chain, chains, rounds = ((HASH,) * count for count in hashes)
     way = replace(ROOTED, map_path=chains, root_path=rounds)
     assert len(replace(PROOF, payload=None, path=chain, rooted=way).pack()) <= bytes_max
