@@ -94,6 +94,16 @@ def test_verify_store_measures_a_core(capsys: pytest.CaptureFixture[str]) -> Non
     assert set(found["ratios"]) == {"bare_loop_per_cpu_second"}
 
 
+def test_proof_measures_single_proofs_and_bundles(capsys: pytest.CaptureFixture[str]) -> None:
+    """The result has what a proof takes beside a look-up, how large it is at most, and what bundles take."""
+    found = bench(capsys, "proof", "--events", "500", "--tenants", "50", "--runs", "1")
+
+    assert set(found["ours"]["milliseconds_p99"]) == SPREAD
+    assert 500 < found["ours"]["proof_bytes_most"]["median"] < 10_000
+    assert found["ours"]["checked_entries_per_cpu_second"]["median"] > 0
+    assert set(found["ratios"]) == {"look_up_milliseconds_p50", "look_up_milliseconds_p99"}
+
+
 def test_memory_measures_what_is_held_and_the_restore(capsys: pytest.CaptureFixture[str]) -> None:
     """The result has what a worker held while it chained, and how long its successor took to restore all of it."""
     found = bench(capsys, "memory", "--tenants", "300", "--events", "300")

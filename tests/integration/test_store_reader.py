@@ -172,6 +172,28 @@ def test_every_record_of_an_event_is_shown(filled: Filled) -> None:
     assert (conflict.repeat_of, duplicate.repeat_of, duplicate.payload) == (None, None, None)
 
 
+def test_a_chain_is_read_by_its_places(filled: Filled) -> None:
+    """One record, a part of a chain in its order, and the part that a span of time lies in: from both fronts alike."""
+    genesis = filled.ask("get_record", "acme", 0)
+    assert (genesis.kind, genesis.event_id) == (Kind.GENESIS, "")
+    with AuditStore(filled.url, timeout_seconds=5) as reader:
+        part = list(reader.records("acme", 3, 9))
+
+    async def twin() -> list[Any]:
+        async with AsyncAuditStore(filled.url, timeout_seconds=5) as other:
+            return [record async for record in other.records("acme", 3, 9)]
+
+    assert asyncio.run(twin()) == part == [filled.ask("get_record", "acme", seq) for seq in range(3, 10)]
+    assert filled.ask("seqs_between", "acme", part[0].received, part[-1].received) == (3, 8)
+    assert filled.ask("seqs_between", "acme", None, part[0].received) == (None, 2)
+    assert filled.ask("seqs_between", "acme", datetime(2100, 1, 1, tzinfo=UTC), None) == (None, None)
+    assert "no entry 99" in str(filled.refused(StoreError, "get_record", "acme", 99))
+    assert "time zone" in str(filled.refused(StoreError, "seqs_between", "acme", datetime(2026, 1, 1), None))  # noqa: DTZ001
+    filled.store.tamper("UPDATE sealstream.entries SET received = received + 1 WHERE tenant = 'acme' AND seq = 5")
+    damaged = filled.refused(StoreDamaged, "get_record", "acme", 5)
+    assert (damaged.tenant, damaged.seq) == ("acme", 5)
+
+
 def test_every_repeat_names_the_first_record(filled: Filled) -> None:
     """However often an event came again, what it repeats is its first record."""
     found = filled.ask("get_event_proof", "tenant-1", "ev-r")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -97,9 +97,3 @@ def first_anchored(rounds: Sequence[KeptRound], round_number: int) -> int | None
     """Return the number of the first anchored round from one on."""
     begin = bisect_left(rounds, round_number, key=lambda one: one.round)
     return next((one.round for one in rounds[begin:] if one.anchored), None)
-
-
-def last_anchored_before(rounds: Sequence[KeptRound], round_number: int) -> int | None:
-    """Return the number of the last anchored round before one."""
-    end = bisect_right(rounds, round_number - 1, key=lambda one: one.round)
-    return next((one.round for one in reversed(rounds[:end]) if one.anchored), None)
