@@ -19,7 +19,7 @@ from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.note import sign_note
 from support.file_server import served
 from support.go import ORACLES, Oracle, go_program
-from support.published import PublishedChain, chain_of
+from support.published import PublishedLog, chain_of, published_chain, published_root, rounds_of
 
 TENANT: Final = "Acme_eu."  # its name in paths is another one
 SIZE: Final = 70_000
@@ -36,35 +36,35 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Generator[Oracle]:
 
 
 @dataclass(frozen=True)
-class ServedChain:
-    """A chain's log and where it is served, with the checkpoint that it had when it was smaller."""
+class ServedLog:
+    """A log and where it is served, with the checkpoint that it had when it was smaller."""
 
-    chain: PublishedChain
+    log: PublishedLog
     url: str
     older: bytes
 
     def question(self, known: bytes | None = None, indices: Iterable[int] = ()) -> dict[str, Any]:
         """Return what the program asks for to read this log."""
         remembered = None if known is None else base64.b64encode(known).decode()
-        return {"url": self.url, "key": str(self.chain.key.verifier), "known": remembered, "indices": list(indices)}
+        return {"url": self.url, "key": str(self.log.key.verifier), "known": remembered, "indices": list(indices)}
 
 
 @contextmanager
-def serve(root: Path, older: int, size: int) -> Generator[ServedChain]:
+def serve(root: Path, older: int, size: int) -> Generator[ServedLog]:
     """Publish a chain in two steps, and serve it."""
     entries = chain_of(TENANT, size)
-    chain = PublishedChain(root, TENANT)
+    chain = published_chain(root, TENANT)
     first = chain.grow(entries[:older])
     chain.grow(entries[older:])
     with served(root) as url:
-        yield ServedChain(chain, url + chain.prefix, first)
+        yield ServedLog(chain, url + chain.prefix, first)
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Generator[ServedChain]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Generator[ServedLog]:
     """A log of some tiles on two levels."""
-    with serve(tmp_path_factory.mktemp("small"), SMALL_OLDER, SMALL) as log:
-        yield log
+    with serve(tmp_path_factory.mktemp("small"), SMALL_OLDER, SMALL) as one:
+        yield one
 
 
 @contextmanager
@@ -81,36 +81,49 @@ def flipped(path: Path, place: int) -> Generator[None]:
 
 def test_a_large_chain(oracle: Oracle, tmp_path: Path) -> None:
     """Of a chain with 70,000 entries others read each, prove it, and see that it continues an older checkpoint."""
-    with serve(tmp_path, OLDER, SIZE) as log:
+    with serve(tmp_path, OLDER, SIZE) as one:
         indices = sorted({0, 1, OLDER - 1, OLDER, SIZE - 1, *range(17, SIZE, 6_999)})
-        read = oracle.ask("read", **log.question(log.older, indices))
-        checked = oracle.ask("fsck", **log.question())
-        tracked = oracle.ask("track", **log.question(log.older))
+        read = oracle.ask("read", **one.question(one.older, indices))
+        checked = oracle.ask("fsck", **one.question())
+        tracked = oracle.ask("track", **one.question(one.older))
 
     assert (read["error"], checked["error"], tracked["error"]) == ("", "", "")
     assert (read["size"], read["entries"], read["proofs"]) == (SIZE, SIZE, len(indices))
-    assert read["digest"] == log.chain.digest()
+    assert read["digest"] == one.log.digest()
     assert read["growth"] == tracked["growth"] > 0
-    assert base64.b64decode(tracked["checkpoint"]) == log.chain.checkpoint()
+    assert base64.b64decode(tracked["checkpoint"]) == one.log.checkpoint()
 
 
 @pytest.mark.parametrize("size", [1, 2, 255, 256, 257, 512, 65_536])
 def test_sizes_at_edges(oracle: Oracle, tmp_path: Path, size: int) -> None:
     """Logs whose tiles are just full, or have one hash, are taken as well."""
     older = max(1, size // 2)
-    with serve(tmp_path, older, size) as log:
-        read = oracle.ask("read", **log.question(log.older, {0, size - 1}))
-        checked = oracle.ask("fsck", **log.question())
+    with serve(tmp_path, older, size) as one:
+        read = oracle.ask("read", **one.question(one.older, {0, size - 1}))
+        checked = oracle.ask("fsck", **one.question())
 
     assert (read["error"], checked["error"]) == ("", "")
-    assert (read["entries"], read["digest"]) == (size, log.chain.digest())
+    assert (read["entries"], read["digest"]) == (size, one.log.digest())
 
 
-def test_erased_partial_tiles(oracle: Oracle, small: ServedChain) -> None:
+def test_the_root_log(oracle: Oracle, tmp_path: Path) -> None:
+    """The root log, whose entries are rounds, is read by others in the same way."""
+    log, leaves = published_root(tmp_path), rounds_of(SMALL)
+    older = log.grow(leaves[:SMALL_OLDER])
+    log.grow(leaves[SMALL_OLDER:])
+    with served(tmp_path) as url:
+        question = ServedLog(log, url + log.prefix, older).question(older, {0, SMALL - 1})
+        answers = [oracle.ask(do, **question) for do in ("read", "fsck", "track")]
+
+    assert [answer["error"] for answer in answers] == [""] * 3
+    assert (answers[0]["entries"], answers[0]["digest"]) == (SMALL, log.digest())
+
+
+def test_erased_partial_tiles(oracle: Oracle, small: ServedLog) -> None:
     """A reader of an older checkpoint gets on where partial tiles were erased once the full ones were there."""
-    current = small.chain.folder / "checkpoint"
+    current = small.log.folder / "checkpoint"
     latest = current.read_bytes()
-    erased = [small.chain.folder / f"tile/{name}/002.p/88" for name in ("0", "entries")]
+    erased = [small.log.folder / f"tile/{name}/002.p/88" for name in ("0", "entries")]
     kept = [(path, path.read_bytes()) for path in erased]
     current.write_bytes(small.older)
     for path in erased:
@@ -134,9 +147,9 @@ def test_erased_partial_tiles(oracle: Oracle, small: ServedChain) -> None:
         ("tile/1/000.p/4", 33),
     ],
 )
-def test_a_changed_tile(oracle: Oracle, small: ServedChain, path: str, place: int) -> None:
+def test_a_changed_tile(oracle: Oracle, small: ServedLog, path: str, place: int) -> None:
     """One bit of one tile, and every client refuses the log."""
-    with flipped(small.chain.folder / path, place):
+    with flipped(small.log.folder / path, place):
         answers = [oracle.ask(do, **small.question(small.older)) for do in ("read", "fsck")]
 
     assert all(answer["error"] for answer in answers)
@@ -152,17 +165,17 @@ def test_a_changed_tile(oracle: Oracle, small: ServedChain, path: str, place: in
         ("tile/entries/004.p/87", -1),
     ],
 )
-def test_a_changed_entry(oracle: Oracle, small: ServedChain, path: str, place: int) -> None:
+def test_a_changed_entry(oracle: Oracle, small: ServedLog, path: str, place: int) -> None:
     """One bit of one entry, and every client refuses the log."""
-    with flipped(small.chain.folder / path, place):
+    with flipped(small.log.folder / path, place):
         answers = [oracle.ask(do, **small.question()) for do in ("read", "fsck")]
 
     assert all(answer["error"] for answer in answers)
 
 
-def test_a_changed_checkpoint(oracle: Oracle, small: ServedChain) -> None:
+def test_a_changed_checkpoint(oracle: Oracle, small: ServedLog) -> None:
     """One bit of the checkpoint, wherever it stands, and nothing of the log is believed."""
-    path = small.chain.folder / "checkpoint"
+    path = small.log.folder / "checkpoint"
     taken: list[int] = []
     for place in range(path.stat().st_size):
         with flipped(path, place):
@@ -173,9 +186,9 @@ def test_a_changed_checkpoint(oracle: Oracle, small: ServedChain) -> None:
 
 
 @contextmanager
-def shown(log: ServedChain, checkpoint: bytes) -> Generator[None]:
+def shown(one: ServedLog, checkpoint: bytes) -> Generator[None]:
     """Serve another checkpoint for a time."""
-    path = log.chain.folder / "checkpoint"
+    path = one.log.folder / "checkpoint"
     latest = path.read_bytes()
     path.write_bytes(checkpoint)
     try:
@@ -184,9 +197,9 @@ def shown(log: ServedChain, checkpoint: bytes) -> Generator[None]:
         path.write_bytes(latest)
 
 
-def test_a_rolled_back_log(oracle: Oracle, small: ServedChain) -> None:
+def test_a_rolled_back_log(oracle: Oracle, small: ServedLog) -> None:
     """Who remembers a checkpoint does not take an older one for it, though it is signed and its tiles are right."""
-    latest = small.chain.checkpoint()
+    latest = small.log.checkpoint()
     with shown(small, small.older):
         fresh = oracle.ask("read", **small.question())
         remembering = oracle.ask("read", **small.question(latest))
@@ -197,9 +210,9 @@ def test_a_rolled_back_log(oracle: Oracle, small: ServedChain) -> None:
     assert base64.b64decode(tracked["checkpoint"]) == latest
 
 
-def test_a_rewritten_log(oracle: Oracle, small: ServedChain, tmp_path: Path) -> None:
+def test_a_rewritten_log(oracle: Oracle, small: ServedLog, tmp_path: Path) -> None:
     """A log that is whole in itself, and signed by the right key, is refused by whoever has seen another one."""
-    other = PublishedChain(tmp_path, TENANT)
+    other = published_chain(tmp_path, TENANT)
     other.grow([b"a history of %d" % number for number in range(SMALL)])
     with served(tmp_path) as url:
         alone = oracle.ask("read", **small.question() | {"url": url + other.prefix})
@@ -211,11 +224,11 @@ def test_a_rewritten_log(oracle: Oracle, small: ServedChain, tmp_path: Path) -> 
     assert all(answer["error"] for answer in answers)
 
 
-def test_a_root_of_another_size(oracle: Oracle, small: ServedChain) -> None:
+def test_a_root_of_another_size(oracle: Oracle, small: ServedLog) -> None:
     """A signed checkpoint whose size is not that of its root is not believed."""
-    honest = Checkpoint.parse(small.chain.checkpoint().partition(b"\n\n")[0] + b"\n")
+    honest = Checkpoint.parse(small.log.checkpoint().partition(b"\n\n")[0] + b"\n")
     text = Checkpoint(honest.origin, honest.size - 1, honest.root).pack()
-    with shown(small, sign_note(text, [small.chain.key])):
+    with shown(small, sign_note(text, [small.log.key])):
         answers = [oracle.ask(do, **small.question()) for do in ("read", "fsck")]
 
     assert all(answer["error"] for answer in answers)

@@ -1,4 +1,4 @@
-"""A chain's log as an instance publishes it: tiles, entry bundles and checkpoints in a folder."""
+"""Logs as an instance publishes them: tiles, entry bundles and checkpoints in a folder."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Final
 
 from sealstream.schemas.checkpoint import Checkpoint, chain_origin
+from sealstream.schemas.coverage import COVERAGE_LABEL, coverage_digest
 from sealstream.schemas.entry import ZERO_HASH, Entry, Genesis, Kind, entry_hash, pack, payload_digest
-from sealstream.schemas.log_layout import chain_prefix
+from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix
+from sealstream.schemas.merkle import EMPTY_ROOT
 from sealstream.schemas.note import sign_note
 from sealstream.schemas.note_key import SignerKey
+from sealstream.schemas.round import Round
 from sealstream.schemas.tile_tree import TileEdge
 from sealstream.schemas.tiles import TILE_WIDTH, extend_bundles
 from support.notes import ORIGIN, signer
 
 TOPIC_ID: Final = bytes(range(16))
 PARTITIONS: Final = 4
+_COVERAGE: Final = COVERAGE_LABEL + bytes(4)
 
 
 def chain_of(tenant: str, size: int) -> list[bytes]:
@@ -50,18 +54,29 @@ def chain_of(tenant: str, size: int) -> list[bytes]:
     return entries
 
 
-class PublishedChain:
-    """The log of one chain in a folder, which grows as the chain does.
+def rounds_of(count: int) -> list[bytes]:
+    """Return the leaves of a root log: rounds in which nothing happened."""
+    leaves: list[bytes] = []
+    previous = ZERO_HASH
+    for number in range(count):
+        leaves.append(Round(number, previous, len(_COVERAGE), coverage_digest(_COVERAGE), 0, EMPTY_ROOT).pack())
+        previous = entry_hash(leaves[-1])
+    return leaves
+
+
+class PublishedLog:
+    """A log in a folder, which grows.
 
     Arguments:
         root: Where the instance publishes.
-        tenant: The chain's name.
+        prefix: Where the log is there.
+        key: What signs its checkpoints; the name is the origin.
     """
 
-    def __init__(self, root: Path, tenant: str) -> None:
-        self.prefix = chain_prefix(tenant)
-        self.folder = root / self.prefix
-        self.key: SignerKey = signer(ORIGIN).renamed(chain_origin(ORIGIN, tenant))
+    def __init__(self, root: Path, prefix: str, key: SignerKey) -> None:
+        self.prefix = prefix
+        self.folder = root / prefix
+        self.key = key
         self.hashes: list[bytes] = []
         self._edge = TileEdge()
         self._tail = b""
@@ -99,3 +114,22 @@ class PublishedChain:
             place = self.folder / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
+
+
+def published_chain(root: Path, tenant: str) -> PublishedLog:
+    """Return the log of a chain, which nothing was published of yet.
+
+    Arguments:
+        root: Where the instance publishes.
+        tenant: The chain's name.
+    """
+    return PublishedLog(root, chain_prefix(tenant), signer(ORIGIN).renamed(chain_origin(ORIGIN, tenant)))
+
+
+def published_root(root: Path) -> PublishedLog:
+    """Return the root log, which nothing was published of yet.
+
+    Arguments:
+        root: Where the instance publishes.
+    """
+    return PublishedLog(root, ROOT_PREFIX, signer(ORIGIN))
