@@ -6,6 +6,7 @@ of level 0. A full one never changes. A partial one is the right edge of a tree 
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ TILE_WIDTH: Final = 1 << TILE_HEIGHT
 ENTRY_BYTES_MAX: Final = 65_535
 """The largest entry of a bundle: its length has two bytes."""
 
+_PATHS_CACHED: Final = 4_096  # ten thousand chains that grow have the same few indexes
 _LENGTH: Final = struct.Struct(">H")
 _PATH: Final = re.compile(
     r"tile/(0|[1-9][0-9]?|entries)/((?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?", re.ASCII
@@ -216,6 +218,7 @@ def _places(old_count: int, new_count: int) -> Iterator[tuple[int, int]]:
             yield new_count // TILE_WIDTH, rest
 
 
+@functools.lru_cache(maxsize=_PATHS_CACHED)
 def index_path(index: int) -> str:
     """Return a number as it stands in a path: groups of three digits, all but the last one behind an ``x``."""
     digits = str(index)
