@@ -15,6 +15,7 @@ import pytest
 
 from sealstream.kafka.partition import partition_of
 from sealstream.schemas.coverage import OffsetRange
+from sealstream.schemas.entry import Kind
 from sealstream.schemas.errors import ConfigError, FormatError, StoreError, Unreachable, Untrusted
 from sealstream.sinks.verifier.audit import VerifyResult
 from sealstream.sinks.verifier.levels import Level
@@ -269,6 +270,21 @@ def test_a_record_that_a_round_denies_is_a_gap(instance: Compared) -> None:
     assert result.violations[0].offset == hidden.first
 
 
+def test_kinds_that_a_round_does_not_count_are_named(instance: Compared) -> None:
+    """A log that counts an event as an imported one: the sums agree, and the kinds in the store do not."""
+    first = next(part for part in instance.rounds[1].parts if part.begin < part.end)
+    counts = list(first.counts)
+    counts[Kind.EVENT], counts[Kind.IMPORTED] = counts[Kind.EVENT] - 1, 1
+    parts = tuple(replace(part, counts=tuple(counts)) if part is first else part for part in instance.rounds[1].parts)
+    second = seal_round(instance.rounds[0], parts, instance.rounds[1].heads)
+    instance.relog([instance.rounds[0], second, seal_round(second, instance.rounds[2].parts, instance.rounds[2].heads)])
+
+    result = instance.verify()
+
+    assert _found(result) == [("edited", f"!partition-{first.partition}", None)]
+    assert result.violations[0].offset is None
+
+
 def test_a_chain_that_no_round_has_is_foreign(instance: Compared) -> None:
     """A chain, or the end of one, put into the store at offsets that the rounds have accounted for without it."""
     first = next(part for part in instance.rounds[1].parts if part.invisible)
@@ -348,14 +364,19 @@ def test_evidence_that_is_gone_is_no_clean_result(instance: Compared, statement:
 
 
 @pytest.mark.parametrize(
-    ("path", "seq"),
-    [("root/coverage/001", 1), ("root/tile/entries/000.p/3", 0), ("root/tile/0/000.p/3", None)],
+    ("path", "place", "seq"),
+    [
+        ("root/coverage/001", 40, 1),
+        ("root/tile/entries/000.p/3", 40, 0),
+        ("root/tile/entries/000.p/3", -1, 2),
+        ("root/tile/0/000.p/3", 40, None),
+    ],
 )
-def test_a_root_log_that_was_altered_is_named(instance: Compared, path: str, seq: int | None) -> None:
+def test_a_root_log_that_was_altered_is_named(instance: Compared, path: str, place: int, seq: int | None) -> None:
     """A published file of the root log that is not what was signed is a finding, and never taken for right."""
     file = instance.directory / path
     data = bytearray(file.read_bytes())
-    data[40] ^= 1
+    data[place] ^= 1
     file.write_bytes(data)
 
     result = instance.verify()
@@ -452,6 +473,8 @@ def test_a_timestamped_checkpoint_is_anchored(instance: Compared, authority: Aut
     assert (result.exit_code, result.level) == (0, Level.WITNESSED)
     result = instance.verify(require=Level.ANCHORED)
     assert (result.exit_code, _found(result)) == (2, [])
+    instance.stamp(3, lambda note: authority.stamp(note + b"?"))
+    assert instance.verify(require=Level.ANCHORED, against=trusted).exit_code == 0
     instance.stamp(2, lambda note: authority.stamp(note + b"?"))
     result = instance.verify(require=Level.ANCHORED, against=trusted)
     assert (result.exit_code, _found(result)) == (2, [])
