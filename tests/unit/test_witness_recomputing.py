@@ -198,17 +198,18 @@ def _acme_in_partition_0() -> Entries:
     return entries
 
 
-LIES: dict[str, tuple[Callable[[Entries, dict[int, int]], PlainRound], ViolationType, str]] = {
-    "left out": (_left_out, ViolationType.GAP, "acme"),
-    "edited": (_edited, ViolationType.FORK, ""),
-    "miscounted": (_miscounted, ViolationType.EDITED, "!partition-0"),
-    "loss hidden": (_loss_hidden, ViolationType.GAP, "!partition-0"),
-    "loss invented": (_loss_invented, ViolationType.EDITED, "!partition-0"),
-    "entry invented": (_invented, ViolationType.EDITED, "!partition-0"),
-    "shrunk": (_shrunk, ViolationType.FORK, ""),
-    "dropped": (_dropped, ViolationType.TRUNCATED, "acme"),
-    "added": (_added, ViolationType.FOREIGN, ""),
-    "skipped": (_skipped, ViolationType.GAP, ""),
+Lie = tuple[Callable[[Entries, dict[int, int]], PlainRound], ViolationType, str, str]
+LIES: dict[str, Lie] = {
+    "left out": (_left_out, ViolationType.GAP, "acme", "is called invisible"),
+    "edited": (_edited, ViolationType.FORK, "", "come to another map"),
+    "miscounted": (_miscounted, ViolationType.EDITED, "!partition-0", "of the kinds 0 to 8"),
+    "loss hidden": (_loss_hidden, ViolationType.GAP, "!partition-0", "are lost is left out"),
+    "loss invented": (_loss_invented, ViolationType.EDITED, "!partition-0", "nobody has declared"),
+    "entry invented": (_invented, ViolationType.EDITED, "!partition-0", "none stands for it"),
+    "shrunk": (_shrunk, ViolationType.FORK, "", "come to another map"),
+    "dropped": (_dropped, ViolationType.TRUNCATED, "acme", "chains, and there are"),
+    "added": (_added, ViolationType.FOREIGN, "", "there are only"),
+    "skipped": (_skipped, ViolationType.GAP, "", "round 0 was to come"),
 }
 
 
@@ -218,10 +219,10 @@ def test_a_round_that_lies_is_refused_by_what_it_lies_about(lie: str) -> None:
     nothing of it is kept; the true round is accepted then.
     """
     entries = _acme_in_partition_0()
-    tell, kind, tenant = LIES[lie]
+    tell, kind, tenant, words = LIES[lie]
     judge = MemoryJudge(entries, word_of(entries))
 
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(Refusal, match=words) as refused:
         judge.judge([tell(entries, last_ends(entries))])
 
     assert isinstance(refused.value.error, CheckpointRefused)
@@ -392,6 +393,21 @@ def test_a_log_that_was_altered_after_it_was_verified_is_refused(
     assert isinstance(refused.value.error, SealInvalid)
     assert violation is not None
     assert (violation.type, violation.tenant, violation.seq) == (kind, "acme", seq)
+
+
+def test_a_chain_that_is_gone_from_the_log_is_missed() -> None:
+    """A chain whose every entry was taken out after it was verified is named, though there is nothing of it to read."""
+    entries = _acme_in_partition_0()
+    name = next(one.parsed.tenant for one in entries[0] if one.parsed.tenant not in ("acme", partition_chain(0)))
+    altered = entries | {0: [one if one.parsed.tenant != name else _NOTHING for one in entries[0]]}
+    stored = altered | {0: [one for one in altered[0] if one != _NOTHING]}
+
+    with pytest.raises(Refusal) as refused:
+        MemoryJudge(altered, word_of(entries)).judge([make_round(stored, last_ends(entries), topic_id=TOPIC_ID)])
+
+    violation = refused.value.violation
+    assert violation is not None
+    assert (violation.type, violation.tenant, violation.seq) == (ViolationType.TRUNCATED, name, 0)
 
 
 def test_a_record_that_does_not_follow_its_chain_is_passed_over() -> None:
