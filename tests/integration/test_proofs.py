@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,16 +14,23 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from sealstream.schemas.bundle_check import verify_bundle
 from sealstream.schemas.errors import NotYetProvable
+from sealstream.schemas.evidence import verify_proof
+from sealstream.schemas.policy import Policy
 from sealstream.schemas.proof_file import ProofFile
+from sealstream.schemas.trust import Reader
 from sealstream.sinks.notary.migrate import migrate as migrate_notary
 from sealstream.sinks.proofs.archive import Archive
 from sealstream.sinks.proofs.database import NotaryDatabase
-from sealstream.sinks.proofs.proving import Prover
+from sealstream.sinks.proofs.exporting import Exporter
+from sealstream.sinks.proofs.proving import Prover, Strength
 from sealstream.sinks.store.reader import AuditStore
 from sealstream.worker.objects import open_objects
 from support.chained import Chains, Sealed
 from support.memory_notary import FIRST_ROUND_SECONDS, MAP_SECRET, MemoryNotary, policy
+from support.notarised import SECRET
+from support.notarising import POLICY, open_log
 from support.shell import Shell
 from support.stores import TestStore, migrated, open_feeder
 
@@ -222,3 +231,29 @@ def test_reader_of_the_notary_may_change_nothing(kept: Kept) -> None:
     database = NotaryDatabase(kept.store.login("sealstream_notary_reader"))
     assert database.rows(sql.SQL("SELECT current_setting('transaction_read_only')")) == [("on",)]
     database.close()
+
+
+def test_what_the_notary_leaves_behind_is_what_proofs_are_made_from(database_url: str, tmp_path: Path) -> None:
+    """Proofs and bundles come out of the real notary's tables and files, of several rounds and restarts."""
+    judged = Policy.parse(POLICY.encode())
+    judge = Reader(judged, int(time.time()))
+    with open_log(database_url, tmp_path) as log:
+        for count in (3, 300, 1):
+            log.feed(log.chains.events(2, count))
+            assert log.round(log.notary())
+        objects = open_objects(str(log.directory))
+        archive = Archive(NotaryDatabase(log.test_store.login("sealstream_notary_reader")), objects)
+        with AuditStore(log.reader_url) as store, Prover(store, archive, map_secret=SECRET, policy=judged) as prover:
+            rounds: set[int] = set()
+            for head in store.tenants():
+                for seq in range(0, head.seq + 1, 7):
+                    made = prover.get_record_proof(head.tenant, seq)
+                    rounds.add(made.proof.rooted.round)
+                    shown = verify_proof(ProofFile.parse(made.proof.pack()), judge)
+                    assert (shown.entry.tenant, shown.entry.seq) == (head.tenant, seq)
+                file = io.BytesIO()
+                Exporter(prover, store).write(file, head.tenant, 1, head.seq)
+                file.seek(0)
+                assert verify_bundle(file.readline, judge).entries == head.seq
+            assert rounds == {0, 1}
+            assert prover.provable_size("tenant-0", Strength.WITNESSED) == 153
