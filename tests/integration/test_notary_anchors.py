@@ -18,6 +18,7 @@ from sealstream.schemas.errors import (
     TimestampUntrusted,
     Unreachable,
 )
+from sealstream.schemas.log_layout import root_checkpoint_path
 from sealstream.schemas.timestamp import verify_timestamp
 from sealstream.sinks.notary.anchors.anchor import Anchor, Anchored, Checkpointed
 from sealstream.sinks.notary.anchors.locking import LockAnchor
@@ -141,7 +142,7 @@ class TestLocking:
         anchor = LockAnchor("s3://locking/some/prefix/", days=30)
         for _ in range(2):
             assert anchor.anchor(PUBLISHED).round == 41
-        key = "some/prefix/root/checkpoints/042"
+        key = f"some/prefix/{root_checkpoint_path(42)}"
         found = s3.get_object(Bucket="locking", Key=key)
         assert found["Body"].read() == PUBLISHED.note
         assert found["ObjectLockMode"] == "COMPLIANCE"
