@@ -163,9 +163,9 @@ NOTARY_ROUND_SECONDS: Final = seconds(
     "notary_round_seconds", "Time from the look into the store to the commit of a round's heads."
 )
 NOTARY_CHAINS: Final = gauge("notary_chains", "Chains in the tenant map.")
-NOTARY_SIZE: Final = gauge("notary_size_rounds", "Size of the root log that is committed to.")
-NOTARY_WITNESSED_SIZE: Final = gauge(
-    "notary_witnessed_size_rounds", "Size of the last root checkpoint with its quorum."
+NOTARY_COMMITTED: Final = gauge("notary_committed_entries", "Size of the root log that is committed to: its rounds.")
+NOTARY_WITNESSED: Final = gauge(
+    "notary_witnessed_entries", "Size of the last root checkpoint with its quorum: its rounds."
 )
 NOTARY_SCRUBBED_ENTRIES: Final = counter(
     "notary_scrubbed_entries_total", "Entries that were read again from the store and led to the root of their head."

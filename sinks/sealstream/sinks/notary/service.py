@@ -176,7 +176,7 @@ class NotaryWorker:
         metrics.NOTARY_ENTRIES.inc(turned.entries)
         metrics.NOTARY_SCRUBBED_ENTRIES.inc(turned.scrubbed)
         metrics.NOTARY_CHAINS.set(self._notary.chains)
-        metrics.NOTARY_SIZE.set(self._notary.size)
+        metrics.NOTARY_COMMITTED.set(self._notary.size)
         # What is late is not made up for; what the store still has is read at once.
         self._next_at = max(began_at, self._next_at) + (0.0 if turned.more else self._settings.round_seconds)
         logger().info(
@@ -188,7 +188,7 @@ class NotaryWorker:
         finishing = self._notary.finishing
         is_public = self._notary.finish(patience_seconds=self._patience_seconds, stopping=self._stopping)
         if is_public and finishing is not None:
-            metrics.NOTARY_WITNESSED_SIZE.set(finishing.made.size)
+            metrics.NOTARY_WITNESSED.set(finishing.made.size)
 
     def _watch(self) -> None:
         """Say once that entries wait for too long, and once that they do not any more."""
