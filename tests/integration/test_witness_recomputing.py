@@ -229,6 +229,7 @@ def test_the_truth_is_accepted_and_each_lie_refused_and_recorded(make_case: Call
     judge = case.open()
 
     for number, (tell, kind) in enumerate(LIES.values(), 1):
+        publish_chains(case.objects, entries, ends)
         lie = case.publish([tell(case, entries, ends)])
         for _ in range(2):
             with pytest.raises(CheckpointRefused):

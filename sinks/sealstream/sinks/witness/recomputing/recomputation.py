@@ -586,4 +586,4 @@ def _stopped(chain: Chain, key: str, violation: Violation | None) -> Refusal:
 
 _NAMED_MAX: Final = 10_000
 """Chains that have grown in a round; beyond so many the one at fault is not looked for."""
-_NAMING_SECONDS: Final = 10.0
+_NAMING_SECONDS: Final = 5.0
