@@ -27,8 +27,8 @@ from sealstream.schemas.errors import StoreError
 from sealstream.schemas.proof_file import ProofFile
 from sealstream.sinks.notary.migrate import migrate as migrate_notary
 from sealstream.sinks.proofs.archive import Archive
-from sealstream.sinks.proofs.database import NotaryDatabase
 from sealstream.sinks.proofs.exporting import Exporter
+from sealstream.sinks.proofs.notary_reader import NotaryReader
 from sealstream.sinks.proofs.proving import Prover
 from sealstream.sinks.store.reader import AuditStore
 from sealstream.worker.objects import Objects, open_objects
@@ -150,7 +150,7 @@ def _ids(place: _Place, chance: random.Random) -> list[str]:
 
 
 def _prover(place: _Place, store: AuditStore) -> Prover:
-    archive = Archive(NotaryDatabase(place.url), place.objects)
+    archive = Archive(NotaryReader(place.url), place.objects)
     return Prover(store, archive, map_secret=MAP_SECRET, policy=policy())
 
 

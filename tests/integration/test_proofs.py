@@ -22,8 +22,8 @@ from sealstream.schemas.proof_file import ProofFile
 from sealstream.schemas.trust import Reader
 from sealstream.sinks.notary.migrate import migrate as migrate_notary
 from sealstream.sinks.proofs.archive import Archive
-from sealstream.sinks.proofs.database import NotaryDatabase
 from sealstream.sinks.proofs.exporting import Exporter
+from sealstream.sinks.proofs.notary_reader import NotaryReader
 from sealstream.sinks.proofs.proving import Prover, Strength
 from sealstream.sinks.store.reader import AuditStore
 from sealstream.worker.objects import open_objects
@@ -58,7 +58,7 @@ class Kept:
 
     def prover(self, store: AuditStore) -> Prover:
         """Return a prover in this process."""
-        database = NotaryDatabase(self.store.login("sealstream_notary_reader"))
+        database = NotaryReader(self.store.login("sealstream_notary_reader"))
         return Prover(store, Archive(database, open_objects(str(self.storage))), map_secret=MAP_SECRET, policy=policy())
 
     def publish(self) -> None:
@@ -228,7 +228,7 @@ def test_reader_of_the_notary_may_change_nothing(kept: Kept) -> None:
         " has_table_privilege('sealstream_notary_reader', 'sealstream_notary.rounds', 'INSERT, UPDATE, DELETE')"
     )
     assert row == (True, False)
-    database = NotaryDatabase(kept.store.login("sealstream_notary_reader"))
+    database = NotaryReader(kept.store.login("sealstream_notary_reader"))
     assert database.rows(sql.SQL("SELECT current_setting('transaction_read_only')")) == [("on",)]
     database.close()
 
@@ -242,7 +242,7 @@ def test_what_the_notary_leaves_behind_is_what_proofs_are_made_from(database_url
             log.feed(log.chains.events(2, count))
             assert log.round(log.notary())
         objects = open_objects(str(log.directory))
-        archive = Archive(NotaryDatabase(log.test_store.login("sealstream_notary_reader")), objects)
+        archive = Archive(NotaryReader(log.test_store.login("sealstream_notary_reader")), objects)
         with AuditStore(log.reader_url) as store, Prover(store, archive, map_secret=SECRET, policy=judged) as prover:
             rounds: set[int] = set()
             for head in store.tenants():

@@ -7,8 +7,8 @@ from typing import cast
 
 from sealstream.schemas.entry import Kind
 from sealstream.sinks.proofs.archive import Archive
-from sealstream.sinks.proofs.database import NotaryDatabase
 from sealstream.sinks.proofs.exporting import Exported, Exporter
+from sealstream.sinks.proofs.notary_reader import NotaryReader
 from sealstream.sinks.proofs.proving import Prover
 from sealstream.sinks.proofs.writer_schemas import WriterSchemas
 from sealstream.sinks.store.reader import AuditStore
@@ -28,7 +28,7 @@ class Provable:
 
     def fresh(self, *, judged: bool = True, schemas: WriterSchemas | None = None) -> Prover:
         """Begin with a prover that knows nothing yet."""
-        archive = Archive(cast("NotaryDatabase", self.notary), self.notary.objects)
+        archive = Archive(cast("NotaryReader", self.notary), self.notary.objects)
         store = cast("AuditStore", self.store)
         self.prover = Prover(
             store, archive, map_secret=MAP_SECRET, policy=policy() if judged else None, schemas=schemas

@@ -14,7 +14,7 @@ from sealstream.schemas.evidence import ProofLevel, verify_proof
 from sealstream.schemas.log_layout import root_checkpoint_path
 from sealstream.schemas.proof_file import ProofFile
 from sealstream.sinks.proofs.archive import Archive
-from sealstream.sinks.proofs.database import NotaryDatabase
+from sealstream.sinks.proofs.notary_reader import NotaryReader
 from sealstream.sinks.proofs.proving import AsyncProver, Prover, Strength
 from sealstream.sinks.store.reader import AuditStore
 from support.memory_notary import FIRST_ROUND_SECONDS, MAP_SECRET, ROUND_SECONDS, reader
@@ -195,7 +195,7 @@ def test_what_is_not_there_is_said(instance: Provable) -> None:
         instance.prover.get_event_proof("acme", "ev-x")
     with pytest.raises(StoreError, match="no entry 6000"):
         instance.prover.get_record_proof("acme", 6000)
-    away = Archive(NotaryDatabase("postgresql://nobody@127.0.0.1:1/none", timeout_seconds=2), instance.notary.objects)
+    away = Archive(NotaryReader("postgresql://nobody@127.0.0.1:1/none", timeout_seconds=2), instance.notary.objects)
     with (
         Prover(cast("AuditStore", instance.store), away, map_secret=MAP_SECRET) as prover,
         pytest.raises(Unreachable, match="notary's database"),

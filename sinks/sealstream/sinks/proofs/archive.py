@@ -20,8 +20,8 @@ from sealstream.schemas.tenant_map import MAP_LABEL, MAP_LEAF_BYTES, MapLeaf
 from sealstream.schemas.tile_tree import TileNodes
 from sealstream.schemas.tiles import TILE_WIDTH, Tile
 from sealstream.sinks.proofs.cache import BytesCache
-from sealstream.sinks.proofs.database import NotaryDatabase
 from sealstream.sinks.proofs.kept_rounds import KeptRound, KeptRounds
+from sealstream.sinks.proofs.notary_reader import NotaryReader
 from sealstream.worker.objects import Objects
 
 CACHE_BYTES: Final = 64 * 2**20
@@ -76,7 +76,7 @@ class Archive:
         cache_bytes: How much of what was read is remembered.
     """
 
-    def __init__(self, database: NotaryDatabase, objects: Objects, *, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, database: NotaryReader, objects: Objects, *, cache_bytes: int = CACHE_BYTES) -> None:
         self._database = database
         self._objects = objects
         self._cache = BytesCache(cache_bytes)

@@ -13,8 +13,8 @@ from sealstream.schemas.key_history import KeyHistory, parse_rotations
 from sealstream.schemas.policy import Policy
 from sealstream.schemas.tenant_map import MAP_SECRET_BYTES
 from sealstream.sinks.proofs.archive import Archive
-from sealstream.sinks.proofs.database import NotaryDatabase
 from sealstream.sinks.proofs.exporting import Exporter
+from sealstream.sinks.proofs.notary_reader import NotaryReader
 from sealstream.sinks.proofs.proving import Prover
 from sealstream.sinks.proofs.writer_schemas import WriterSchemas
 from sealstream.sinks.store.reader import AuditStore
@@ -63,7 +63,7 @@ def open_prover(settings: Settings, *, schema_by_id: SchemaById | None = None) -
     timeout = settings.request_timeout_seconds
     with AuditStore(settings.database_url(), timeout_seconds=timeout) as store:
         objects = open_objects(settings.log_storage, timeout_seconds=timeout)
-        archive = Archive(NotaryDatabase(notary, timeout_seconds=timeout), objects)
+        archive = Archive(NotaryReader(notary, timeout_seconds=timeout), objects)
         with Prover(
             store,
             archive,

@@ -24,7 +24,7 @@ _REACH_HINT: Final = "check SEALSTREAM_NOTARY_DATABASE and that PostgreSQL runs"
 Row = tuple[Any, ...]
 
 
-class NotaryDatabase:
+class NotaryReader:
     """Asks the notary's database, read-only and from several threads; connections are opened when they are needed.
 
     Arguments:
