@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,44 @@ class TestLocking:
         del s3
         with pytest.raises(StoreError, match=bucket):
             LockAnchor(f"s3://{bucket}", days=30).anchor(PUBLISHED)
+
+    @pytest.mark.parametrize("lie", ["unlocked", "shorter", "governance", "other bytes", "no version"])
+    def test_servers_that_pass_over_the_lock(self, lie: str, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A server that takes a checkpoint and does not lock it as asked is not believed."""
+        del s3
+        until = "2020-01-01T00:00:00Z" if lie == "shorter" else "2099-01-01T00:00:00Z"
+        locked = {
+            "x-amz-object-lock-mode": "GOVERNANCE" if lie == "governance" else "COMPLIANCE",
+            "x-amz-object-lock-retain-until-date": until,
+        }
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.answer(b"", {"ETag": '"x"'} | ({} if lie == "no version" else {"x-amz-version-id": "1"}))
+
+            def do_GET(self) -> None:
+                body = b"other" if lie == "other bytes" else PUBLISHED.note
+                self.answer(body, {} if lie == "unlocked" else locked)
+
+            def answer(self, body: bytes, headers: dict[str, str]) -> None:
+                self.send_response(200)
+                for name, value in (headers | {"Content-Length": str(len(body))}).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
+                """Say nothing."""
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+            try:
+                with pytest.raises(StoreError, match="s3://locking"):
+                    LockAnchor("s3://locking", days=30).anchor(PUBLISHED)
+            finally:
+                server.shutdown()
 
     def test_a_server_that_is_away(self, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """A server that does not answer is tried again later; no secret is in the message."""

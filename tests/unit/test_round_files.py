@@ -119,6 +119,17 @@ def test_damaged_tiles_are_named_and_made_anew(damage: str, path: str, objects: 
     verify_tiles(202, logs.root("acme"), read, read)
 
 
+def test_another_tree_is_not_grown(objects: Objects) -> None:
+    """Tiles and entries that fit each other and are those of another log do not come to the head, and are refused."""
+    logs = GrowingLogs()
+    RoundFiles(objects).write(logs.grow({"acme": 200, "Beta": 200}))
+    for path in ("tile/0/000.p/200", "tile/entries/000.p/200"):
+        objects.put(f"{chain_prefix('acme')}{path}", objects.get(f"{chain_prefix('Beta')}{path}"))
+    with pytest.raises(TilesDamaged) as caught:
+        RoundFiles(objects).write(logs.grow({"acme": 1, "Beta": 1}))
+    assert caught.value.logs == ("acme",)
+
+
 def test_a_lost_root_log_is_made_anew(objects: Objects, tmp_path: Path) -> None:
     """The root log's files are made anew from its leaves."""
     logs = published(objects)
