@@ -16,7 +16,8 @@ from sealstream.sinks.verifier.chains import Chains as VerifiedChains
 from sealstream.sinks.verifier.records import Chain
 from sealstream.sinks.verifier.state import Position
 from sealstream.sinks.witness.recomputing.published import PublishedRounds
-from sealstream.sinks.witness.recomputing.recomputation import Recomputation, Sources
+from sealstream.sinks.witness.recomputing.recomputation import Recomputation
+from sealstream.sinks.witness.recomputing.sources import Sources
 from sealstream.sinks.witness.recomputing.strands import Packed
 from sealstream.sinks.witness.recomputing.trees import Changes, Log, Tenants, layered
 from support.chained import INSTANCE, Chains

@@ -201,15 +201,15 @@ def _acme_in_partition_0() -> Entries:
 Lie = tuple[Callable[[Entries, dict[int, int]], PlainRound], ViolationType, str, str]
 LIES: dict[str, Lie] = {
     "left out": (_left_out, ViolationType.GAP, "acme", "is called invisible"),
-    "edited": (_edited, ViolationType.FORK, "", "come to another map"),
+    "edited": (_edited, ViolationType.FORK, "!root", "come to another map"),
     "miscounted": (_miscounted, ViolationType.EDITED, "!partition-0", "of the kinds 0 to 8"),
     "loss hidden": (_loss_hidden, ViolationType.GAP, "!partition-0", "are lost is left out"),
     "loss invented": (_loss_invented, ViolationType.EDITED, "!partition-0", "nobody has declared"),
     "entry invented": (_invented, ViolationType.EDITED, "!partition-0", "none stands for it"),
-    "shrunk": (_shrunk, ViolationType.FORK, "", "come to another map"),
+    "shrunk": (_shrunk, ViolationType.FORK, "!root", "come to another map"),
     "dropped": (_dropped, ViolationType.TRUNCATED, "acme", "chains, and there are"),
-    "added": (_added, ViolationType.FOREIGN, "", "there are only"),
-    "skipped": (_skipped, ViolationType.GAP, "", "round 0 was to come"),
+    "added": (_added, ViolationType.FOREIGN, "!root", "there are only"),
+    "skipped": (_skipped, ViolationType.GAP, "!root", "round 0 was to come"),
 }
 
 
@@ -229,6 +229,7 @@ def test_a_round_that_lies_is_refused_by_what_it_lies_about(lie: str) -> None:
     violation = refused.value.violation
     assert violation is not None
     assert (violation.type, violation.tenant) == (kind, tenant)
+    assert violation.seq == 0 or tenant != "!root", "a finding about the root log names the round"
     assert judge.changes.log.size == 0
     judge.judge(_rounds(entries))
     assert judge.changes.log.size == 1
@@ -289,8 +290,9 @@ def test_another_signed_root_than_that_of_the_published_rounds_is_refused() -> N
     with pytest.raises(Refusal) as refused:
         MemoryJudge(entries, word_of(entries)).judge(_rounds(entries), Checkpoint(INSTANCE, 1, bytes(32)))
 
-    assert refused.value.violation is not None
-    assert refused.value.violation.type is ViolationType.FORK
+    violation = refused.value.violation
+    assert violation is not None
+    assert (violation.type, violation.tenant, violation.seq) == (ViolationType.EDITED, "!root", None)
 
 
 def test_nothing_counts_beyond_what_is_verified() -> None:

@@ -15,6 +15,9 @@ from sealstream.schemas.event import now
 _ID_LABEL: Final = "sealstream/violation1"
 _ID_CHARACTERS: Final = 32
 
+ROOT_LOG: Final = "!root"
+"""Under which name a finding about the root log itself stands; its seq is the round."""
+
 
 class ViolationType(StrEnum):
     """What kind of wrong a violation is; each has one meaning, so that a double write is never called a deletion."""

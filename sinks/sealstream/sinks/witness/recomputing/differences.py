@@ -13,7 +13,7 @@ from sealstream.schemas.merkle import root as tree_root
 from sealstream.schemas.proofs import root_from_inclusion
 from sealstream.schemas.round import Round
 from sealstream.schemas.tenant_map import MapLeaf, TenantMap
-from sealstream.schemas.violation import ViolationType
+from sealstream.schemas.violation import ROOT_LOG, ViolationType
 
 CANDIDATES_MAX: Final = 1_000
 """Chains that are tried as the one at fault: so many that a refusal stays quick."""
@@ -27,8 +27,8 @@ class Difference(NamedTuple):
     Arguments:
         type: What kind of wrong it is.
         message: What, for a person.
-        tenant: The chain, where it can be told; else empty.
-        seq: The first entry at fault, where it can be told.
+        tenant: The chain, where it can be told; else :data:`~sealstream.schemas.violation.ROOT_LOG`.
+        seq: The first entry at fault, where it can be told; of the root log, the round.
         partition: The source partition, where it is one.
         offset: The source offset, where it is one.
         expected: What was recomputed.
@@ -37,7 +37,7 @@ class Difference(NamedTuple):
 
     type: ViolationType
     message: str
-    tenant: str = ""
+    tenant: str = ROOT_LOG
     seq: int | None = None
     partition: int = 0
     offset: int | None = None
@@ -72,10 +72,10 @@ def place_differs(number: int, found: Round, previous: bytes) -> Difference | No
     if found.round != number:
         message = f"round {found.round} stands where round {number} was to come"
         kind = ViolationType.GAP if found.round > number else ViolationType.FORK
-        return Difference(kind, message, expected=str(number), found=str(found.round))
+        return Difference(kind, message, seq=number, expected=str(number), found=str(found.round))
     if found.previous != previous:
         message = f"round {number} follows another round than the one before it"
-        return Difference(ViolationType.FORK, message, expected=previous.hex(), found=found.previous.hex())
+        return Difference(ViolationType.FORK, message, seq=number, expected=previous.hex(), found=found.previous.hex())
     return None
 
 
@@ -114,7 +114,7 @@ def _ranges_differ(name: str, found: PartitionCoverage, ours: PartitionCoverage)
     hidden = _first_beyond(found.invisible, ours.invisible)
     if hidden is not None:
         message = f"{name}: offset {hidden} is called invisible, and an entry stands for it"
-        return Difference(ViolationType.GAP, message, "", None, ours.partition, hidden, "an entry", "invisible")
+        return Difference(ViolationType.GAP, message, chain, None, ours.partition, hidden, "an entry", "invisible")
     claimed = _first_beyond(ours.invisible, found.invisible)
     if claimed is not None:
         message = f"{name}: offset {claimed} is counted as an entry, and none stands for it"
@@ -135,18 +135,18 @@ def map_differs(number: int, found: Round, ours: TenantMap, grown: Sequence[Grow
     if found.chains < ours.size:
         name = _dropped(found, ours, grown)
         message = f"round {number}: the map has {found.chains} chains, and there are {ours.size}"
-        seq = 0 if name else None
-        return Difference(ViolationType.TRUNCATED, message, name, seq, expected=expected, found=got)
+        place = (name, 0) if name else (ROOT_LOG, number)
+        return Difference(ViolationType.TRUNCATED, message, *place, expected=expected, found=got)
     if found.chains > ours.size:
         message = f"round {number}: the map has {found.chains} chains, and there are only {ours.size}"
-        return Difference(ViolationType.FOREIGN, message, expected=expected, found=got)
+        return Difference(ViolationType.FOREIGN, message, seq=number, expected=expected, found=got)
     for growth in grown[:CANDIDATES_MAX]:
         if growth.before is not None and _with(ours, growth.before) == found.map_root:
             message = f"round {number}: a chain of {growth.now.size} entries stands in the map with those before only"
             kind, seq = ViolationType.TRUNCATED, growth.before.size
             return Difference(kind, message, growth.chain, seq, expected=expected, found=got)
     message = f"round {number}: the chains come to another map than the one that is published"
-    return Difference(ViolationType.FORK, message, expected=expected, found=got)
+    return Difference(ViolationType.FORK, message, seq=number, expected=expected, found=got)
 
 
 def entry_differs(number: int, growth: Growth, found: Sequence[bytes], ours: Sequence[bytes]) -> Difference:

@@ -21,15 +21,16 @@ from sealstream.schemas.errors import (
 )
 from sealstream.schemas.merkle import EMPTY_ROOT
 from sealstream.schemas.tenant_map import MAP_SECRET_BYTES
-from sealstream.schemas.violation import Violation, ViolationType
+from sealstream.schemas.violation import ROOT_LOG, Violation, ViolationType
 from sealstream.sinks.witness.judging import Behind
 from sealstream.sinks.witness.recomputing.chained_log import ChainedLog
 from sealstream.sinks.witness.recomputing.memory import JudgeMemory
 from sealstream.sinks.witness.recomputing.open_violations import OpenViolations
 from sealstream.sinks.witness.recomputing.published import PublishedRounds
-from sealstream.sinks.witness.recomputing.recomputation import RETRY_SECONDS, Recomputation, Sources
+from sealstream.sinks.witness.recomputing.recomputation import RETRY_SECONDS, Recomputation
 from sealstream.sinks.witness.recomputing.refusal import Refusal
 from sealstream.sinks.witness.recomputing.reporting import Reporter
+from sealstream.sinks.witness.recomputing.sources import Sources
 from sealstream.sinks.witness.recomputing.trees import Changes, Tenants, layered
 from sealstream.sinks.witness.recomputing.word import VerifiersWord
 from sealstream.worker import metrics
@@ -164,7 +165,7 @@ class RecomputingJudge:
         message = f"the root at size {size} is signed as another one than was recomputed"
         violation = Violation(
             type=ViolationType.FORK,
-            tenant="",
+            tenant=ROOT_LOG,
             message=message,
             instance=self._settings.instance,
             expected=ours.hex(),

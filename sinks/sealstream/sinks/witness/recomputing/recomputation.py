@@ -7,13 +7,9 @@ the verifier stands: only its heads say that what was read is what it has verifi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, cast
 
-from confluent_kafka import Message
-
-from sealstream.kafka.partition import partition_of
 from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.compact_range import CompactRange
 from sealstream.schemas.coverage import PartitionCoverage, coverage_digest, pack_coverage
@@ -29,62 +25,28 @@ from sealstream.schemas.errors import (
 from sealstream.schemas.merkle import leaf_hash
 from sealstream.schemas.round import Round
 from sealstream.schemas.tenant_map import MapLeaf
-from sealstream.schemas.violation import Violation, ViolationType
+from sealstream.schemas.violation import ROOT_LOG, Violation, ViolationType
 from sealstream.sinks.verifier.records import Chain
 from sealstream.sinks.witness.judging import Behind
-from sealstream.sinks.witness.recomputing.chained_log import ChainedLog
 from sealstream.sinks.witness.recomputing.differences import (
     Difference,
     Growth,
     coverage_differs,
-    entry_differs,
     map_differs,
     place_differs,
 )
-from sealstream.sinks.witness.recomputing.open_violations import OpenViolations
-from sealstream.sinks.witness.recomputing.published import PublishedRound, PublishedRounds
+from sealstream.sinks.witness.recomputing.naming import Naming
+from sealstream.sinks.witness.recomputing.open_round import OpenRound
 from sealstream.sinks.witness.recomputing.refusal import Refusal
+from sealstream.sinks.witness.recomputing.sources import Sources
 from sealstream.sinks.witness.recomputing.strands import Packed, Strands
-from sealstream.sinks.witness.recomputing.stretch import Place, Stretch, entry_at, follow, hashes_of
+from sealstream.sinks.witness.recomputing.stretch import Place, Stretch, follow
 from sealstream.sinks.witness.recomputing.trees import Changes, Log, Tenants, layered
-from sealstream.sinks.witness.recomputing.word import VerifiersWord
 
 RETRY_SECONDS: Final = 2
 """When asking again may help, where little is missing."""
 _ALTERED: Final = "audit.chained was altered after it was verified: see who may write to the brokers' disks"
 _EPOCH: Final = "the rounds of an epoch are witnessed with the settings of that epoch: SEALSTREAM_EPOCH"
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """What a recomputation reads.
-
-    Arguments:
-        word: What the verifier says.
-        chained: The entries.
-        violations: What is open.
-        published: The rounds as they were published.
-        instance: The instance.
-        partitions: The number of source partitions.
-    """
-
-    word: VerifiersWord
-    chained: ChainedLog
-    violations: OpenViolations
-    published: PublishedRounds
-    instance: str
-    partitions: int
-
-    def topic_id(self) -> bytes | None:
-        """Return the UUID of the source topic that is verified; ``None`` if nothing of it is."""
-        positions = (self.word.position(number) for number in range(self.partitions))
-        return next((position.source_topic_id for position in positions if position is not None), None)
-
-    def partition(self, name: bytes) -> int:
-        """Return the partition that a chain goes on in."""
-        if name.startswith(b"!"):
-            return int(name.rpartition(b"-")[2])
-        return partition_of(name, self.partitions)
 
 
 class Recomputation:
@@ -117,7 +79,7 @@ class Recomputation:
         self._strands = Strands(self._load)
         self._leaves: list[bytes] = []
         self._reads = False
-        self._round: _OpenRound | None = None
+        self._round: OpenRound | None = None
         self._differs: Difference | None = None
         self._heads: dict[bytes, tuple[int, bytes]] | None = None
         self._targets: dict[int, int] = {}
@@ -147,7 +109,7 @@ class Recomputation:
         self._confirm(self._heads)
         if self._differs is not None and self._round is not None:
             # Only now: what was compared is what was verified, so it is the published round that is not right.
-            raise self._refusal(self._named(self._differs, self._round))
+            raise self._refusal(Naming(self._sources, self._round).name(self._differs))
         self._sources.word.changed.clear()
 
     @property
@@ -164,13 +126,13 @@ class Recomputation:
         except ObjectMissing as error:
             raise Behind("the rounds are not published yet", retry_after_seconds=RETRY_SECONDS) from error
         except CheckpointRefused as error:
-            raise Refusal(error) from error
+            raise Refusal(error, self._violation(Difference(ViolationType.EDITED, error.message))) from error
         tree = log.tree.copy()
         tree.extend(map(leaf_hash, leaves))
         if tree.root() != self.checkpoint.root:
             message = f"the rounds published for the size {size} come to another root than the one that is signed"
             expected, found = tree.root().hex(), self.checkpoint.root.hex()
-            raise self._refusal(Difference(ViolationType.FORK, message, expected=expected, found=found))
+            raise self._refusal(Difference(ViolationType.EDITED, message, expected=expected, found=found))
         self._leaves = leaves
         self._first = log.size
 
@@ -189,7 +151,7 @@ class Recomputation:
         if self._differs is None:
             self._round = None
 
-    def _open(self, number: int) -> _OpenRound:
+    def _open(self, number: int) -> OpenRound:
         """Read what a round covers, and begin to read the entries if that has not been begun."""
         log = self.changes.log
         try:
@@ -197,11 +159,13 @@ class Recomputation:
         except ObjectMissing as error:
             raise Behind("a round's coverage is not published yet", retry_after_seconds=RETRY_SECONDS) from error
         except CheckpointRefused as error:
-            raise Refusal(error, self._violation(Difference(ViolationType.EDITED, error.message))) from error
+            raise Refusal(
+                error, self._violation(Difference(ViolationType.EDITED, error.message, seq=number))
+            ) from error
         differs = place_differs(number, published.leaf, log.previous)
         if differs is not None:
             raise self._refusal(differs)
-        one = _OpenRound(published)
+        one = OpenRound(published)
         topic_id = self._sources.topic_id()
         for part in published.parts:
             if part.topic_id == topic_id and part.partition < self._sources.partitions:
@@ -259,7 +223,7 @@ class Recomputation:
         chained.read({number: place.chained for number, place in places.items()})
         self._reads = True
 
-    def _await_verified(self, one: _OpenRound, deadline: float) -> None:
+    def _await_verified(self, one: OpenRound, deadline: float) -> None:
         """Wait until all that a round covers is verified.
 
         Raises:
@@ -274,7 +238,7 @@ class Recomputation:
                 )
             self._refresh(deadline)
 
-    def _unverified(self, one: _OpenRound) -> int | None:
+    def _unverified(self, one: OpenRound) -> int | None:
         """Return a partition that is not verified up to the end of a round yet; ``None`` if all of them are."""
         for partition, end in one.ends.items():
             if end == one.stretches[partition].begin:
@@ -291,7 +255,7 @@ class Recomputation:
                 )
         return None
 
-    def _read(self, one: _OpenRound, deadline: float) -> None:
+    def _read(self, one: OpenRound, deadline: float) -> None:
         """Read each partition up to where the round ends."""
         chained, word = self._sources.chained, self._sources.word
         limits = {n: position.chained for n in one.ends if (position := word.position(n)) is not None}
@@ -304,7 +268,7 @@ class Recomputation:
             self._check_time(deadline, pending, limits)
             chained.fill(pending)
 
-    def _drain(self, one: _OpenRound, partition: int, limit: int) -> None:
+    def _drain(self, one: OpenRound, partition: int, limit: int) -> None:
         chained, stretch, end = self._sources.chained, one.stretches[partition], one.ends[partition]
         if end == stretch.begin:
             one.done.add(partition)
@@ -319,7 +283,7 @@ class Recomputation:
             if not messages:
                 return
 
-    def _refuse_open(self, one: _OpenRound) -> None:
+    def _refuse_open(self, one: OpenRound) -> None:
         """Refuse a round that covers anything of a chain behind an open violation."""
         for partition, stretch in one.stretches.items():
             opened = [chain for chain in self._sources.word.unsound(partition) if chain.open]
@@ -334,7 +298,7 @@ class Recomputation:
 
     # -- comparing -----------------------------------------------------------------------------------------------------
 
-    def _compare(self, number: int, one: _OpenRound) -> Difference | None:
+    def _compare(self, number: int, one: OpenRound) -> Difference | None:
         """Compare a round with the published one, and take it in if they are equal; return what differs if not.
 
         Raises:
@@ -369,7 +333,7 @@ class Recomputation:
         ).pack()  # fmt: skip
         if leaf != published.data:
             message = f"round {number} is recomputed with another leaf"
-            return Difference(ViolationType.FORK, message, expected=leaf.hex(), found=published.data.hex())
+            return Difference(ViolationType.FORK, message, seq=number, expected=leaf.hex(), found=published.data.hex())
         log.append(leaf)
         self.changes.roots[log.size] = log.tree.root()
         return None
@@ -387,47 +351,6 @@ class Recomputation:
     def _leaf(self, name: bytes, packed: Packed) -> MapLeaf:
         tree = CompactRange.from_state(packed.tree)
         return self._tenants.leaf(name, tree.end, tree.root())
-
-    def _named(self, differs: Difference, one: _OpenRound) -> Difference:
-        """Return a difference with the chain and the entry that it is about, where they can be found."""
-        deadline = time.monotonic() + _NAMING_SECONDS
-        if differs.offset is not None and differs.expected in ("an entry", "lost"):
-            partition, at, place = differs.partition, differs.offset, one.stretches[differs.partition].place
-            for messages in self._again(partition, one, deadline):
-                found = entry_at(messages, at, place)
-                if found is not None:
-                    return differs._replace(tenant=found[0].decode("ascii", "replace"), seq=found[1])
-        if differs.type is ViolationType.FORK and not differs.tenant:
-            return self._edited(one, deadline) or differs
-        return differs
-
-    def _edited(self, one: _OpenRound, deadline: float) -> Difference | None:
-        """Return the first entry that was published otherwise, by the published tiles of the chains that have grown."""
-        for growth in one.grown:
-            begin, size = growth.tree.end, growth.now.size
-            if time.monotonic() >= deadline:
-                return None
-            found = self._sources.published.chain_hashes(growth.chain, begin, size)
-            if found is None or growth.comes_to(found):
-                continue
-            name, ours = growth.chain.encode(), list[bytes]()
-            partition = self._sources.partition(name)
-            for messages in self._again(partition, one, deadline):
-                ours += hashes_of(messages, name, begin + len(ours))
-                if begin + len(ours) >= size:
-                    differs = entry_differs(one.published.leaf.round, growth, found, ours[: size - begin])
-                    return differs._replace(partition=partition)
-        return None
-
-    def _again(self, partition: int, one: _OpenRound, deadline: float) -> Iterator[list[Message]]:
-        """Read a partition again from where a round begins."""
-        chained = self._sources.chained
-        chained.read({partition: one.began[partition]})
-        while time.monotonic() < deadline:
-            chained.fill({partition})
-            while messages := chained.waiting(partition):
-                yield messages
-                chained.take(partition, len(messages))
 
     # -- the verifier's heads ------------------------------------------------------------------------------------------
 
@@ -522,8 +445,8 @@ class Recomputation:
         )
 
     def _refusal(self, differs: Difference) -> Refusal:
-        where = "" if not differs.tenant else f"tenant {differs.tenant}: "
-        if differs.tenant and differs.seq is not None:
+        where = "" if differs.tenant == ROOT_LOG else f"tenant {differs.tenant}: "
+        if where and differs.seq is not None:
             where = f"tenant {differs.tenant} seq {differs.seq}: "
         hint = "the notary, its store or its keys are not what they should be: compare them with the verifier's feed"
         return Refusal(CheckpointRefused(where + differs.message, hint=hint), self._violation(differs))
@@ -541,23 +464,6 @@ class Recomputation:
             expected=differs.expected,
             found=differs.found,
         )
-
-
-class _OpenRound:
-    """A round that is being computed.
-
-    Arguments:
-        published: How it was published.
-    """
-
-    def __init__(self, published: PublishedRound) -> None:
-        self.published = published
-        self.ends: dict[int, int] = {}
-        self.elsewhere: list[PartitionCoverage] = []
-        self.stretches: dict[int, Stretch] = {}
-        self.began: dict[int, int] = {}
-        self.done: set[int] = set()
-        self.grown: list[Growth] = []
 
 
 def _reaches(violation: Violation | None, size: int, end: int, topic_id: bytes) -> bool:
@@ -586,4 +492,3 @@ def _stopped(chain: Chain, key: str, violation: Violation | None) -> Refusal:
 
 _NAMED_MAX: Final = 10_000
 """Chains that have grown in a round; beyond so many the one at fault is not looked for."""
-_NAMING_SECONDS: Final = 5.0
