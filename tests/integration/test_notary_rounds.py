@@ -14,6 +14,7 @@ from sealstream.sinks.notary.made import MadeRound
 from sealstream.sinks.notary.migrate import migrate
 from sealstream.sinks.notary.reading import ROUND_ENTRIES_MAX
 from sealstream.sinks.notary.rounds import Rounds
+from sealstream.sinks.notary.scrub import Scrub
 from sealstream.sinks.notary.stored import Store
 from support.chained import INSTANCE, Chains, Sealed
 from support.notarised import SECRET, PlainRounds, check_rounds
@@ -184,6 +185,28 @@ def test_a_store_that_ends_earlier_is_refused(notarised: Notarised) -> None:
 
     with pytest.raises(TreeDiffers, match="ends at source offset"):
         notarised.round()
+
+
+@pytest.mark.parametrize("entries_max", [1, 4, 1000])
+def test_the_scrub_walks_over_all_chains(notarised: Notarised, entries_max: int) -> None:
+    """In any portions it reads all entries again, while chains grow, and finds nothing where nothing was changed."""
+    notarised.feed(all_kinds(notarised.chains))
+    rounds = notarised.rounds()
+    notarised.round(rounds)
+    scrub, read, size = Scrub(rounds.chains), 0, len(notarised.entries)
+    for turn in range(3 * size // min(entries_max, size)):
+        with notarised.store.snapshot() as snapshot:
+            read += scrub.run(snapshot, entries_max=entries_max)
+        if turn == 2:
+            notarised.feed(notarised.chains.events(4, 5))
+            notarised.round(rounds)
+    assert read >= 2 * size
+
+    notarised.test_store.tamper("UPDATE sealstream.entries SET hash = sha256('x') WHERE tenant = 'acme' AND seq = 2")
+    with pytest.raises(StoreDamaged, match="acme seq 2"):
+        for _ in range(3 * size):
+            with notarised.store.snapshot() as snapshot:
+                scrub.run(snapshot, entries_max=entries_max)
 
 
 def test_a_login_that_sees_too_little_is_refused(notarised: Notarised) -> None:

@@ -44,7 +44,9 @@ _MIDDLE: Final = struct.Struct(
 )  # seq, prev, received, topic_id, partition, offset, ref, length of the id
 _TAIL: Final = struct.Struct(">I32s")  # length, payload
 _ORDINARY: Final = (LABEL, SUITE_SHA256, int(Kind.EVENT), 0)
-_NULL: Final = _SIZE.pack(-1)
+_NONE: Final = -1
+"""The size of a column that is NULL."""
+_NULL: Final = _SIZE.pack(_NONE)
 _CARRIED: Final = frozenset(map(int, CARRIED_KINDS))
 
 
@@ -109,9 +111,12 @@ class RowReader:
             entry_at += 4
             entry = row[entry_at : entry_at + entry_size]
             (payload_size,) = _SIZE.unpack_from(row, entry_at + entry_size)
-            payload = None if payload_size < 0 else row[entry_at + entry_size + 4 :]
+            payload = row[entry_at + entry_size + 4 :]
         except struct.error as error:
             raise _unreadable(row) from error
+        carries = payload_size != _NONE
+        if payload_size != len(payload) and (carries or payload):
+            raise _unreadable(row)
         try:
             tenant_size = entry[_HEAD.size - 1]
             middle_at = _HEAD.size + tenant_size
@@ -146,14 +151,14 @@ class RowReader:
         if not ordinary:
             self._check_entry(row, entry)
         if kind in _CARRIED:
-            if payload is None:
+            if not carries:
                 raise _damaged(row, "its payload is missing, or does not stand where its time belongs")
             if len(payload) != length or hashlib.sha256(PAYLOAD_PREFIX + payload).digest() != digest:
                 raise _damaged(row, "its payload is not the one that the entry commits to")
-        elif payload is not None:
+        elif carries:
             raise _damaged(row, "it has a payload, and an entry of its kind carries none")
         last = -1
-        if payload is not None and kind in (Kind.GENESIS, Kind.GAP, Kind.EPOCH):
+        if kind in (Kind.GENESIS, Kind.GAP, Kind.EPOCH):
             last = self._check_sourceless(row, kind, offset, payload)
         return Link(name, seq, kind, prev, value_hash, entry, topic_id, partition, offset, received, last)
 
