@@ -39,7 +39,7 @@ from sealstream.schemas.round import Round
 from sealstream.schemas.tenant_map import MapLeaf, derive_nonce, map_key
 from sealstream.schemas.tiles import parse_path
 from sealstream.schemas.trust import Reader
-from sealstream.schemas.violation import Violation, ViolationType
+from sealstream.schemas.violation import ROOT_LOG, Violation, ViolationType
 from sealstream.sinks.verifier.believing import (
     CHECKPOINT_BYTES_MAX,
     Believed,
@@ -364,7 +364,7 @@ class Published:
         return RoundWrong(
             Violation(
                 type=kind,
-                tenant="!root",
+                tenant=ROOT_LOG,
                 seq=number,
                 instance=self.instance,
                 message=f"root log: {what}",

@@ -9,11 +9,8 @@ from sealstream.schemas.entry import partition_chain
 from sealstream.schemas.errors import LeafInvalid, ObjectMissing, StoreError, TileInvalid
 from sealstream.schemas.merkle import leaf_hash
 from sealstream.schemas.round import Round, RoundFollower
-from sealstream.schemas.violation import Violation, ViolationType
+from sealstream.schemas.violation import ROOT_LOG, Violation, ViolationType
 from sealstream.sinks.verifier.trusted_tiles import TrustedTiles
-
-ROOT_LOG: str = "!root"
-"""Under which name a finding about the root log itself stands; its seq is the round."""
 
 Place = tuple[bytes, int]
 """A source partition: the topic's UUID, and the number."""
