@@ -152,9 +152,11 @@ TAMPERINGS = [
     ("DELETE FROM sealstream.payloads WHERE tenant = 'acme' AND seq = 0", "payload"),
     ("INSERT INTO sealstream.payloads SELECT * FROM sealstream.payloads WHERE tenant = 'acme' AND seq = 1", "twice"),
     (
-        "INSERT INTO sealstream.payloads SELECT p.tenant, e.seq, retention_class, e.received, bytes FROM"
-        " sealstream.payloads AS p JOIN sealstream.entries AS e USING (tenant)"
-        " WHERE tenant = 'acme' AND p.seq = 1 AND e.seq = 2",
+        (
+            "INSERT INTO sealstream.payloads SELECT p.tenant, e.seq, retention_class, e.received, bytes FROM"
+            " sealstream.payloads AS p JOIN sealstream.entries AS e USING (tenant)"
+            " WHERE tenant = 'acme' AND p.seq = 1 AND e.seq = 2"
+        ),
         "payload",
     ),
 ]
@@ -194,19 +196,23 @@ def test_the_scrub_walks_over_all_chains(notarised: Notarised, entries_max: int)
     rounds = notarised.rounds()
     notarised.round(rounds)
     scrub, read, size = Scrub(rounds.chains), 0, len(notarised.entries)
-    for turn in range(3 * size // min(entries_max, size)):
-        with notarised.store.snapshot() as snapshot:
-            read += scrub.run(snapshot, entries_max=entries_max)
-        if turn == 2:
-            notarised.feed(notarised.chains.events(4, 5))
-            notarised.round(rounds)
+
+    def walk(turns: int) -> int:
+        count = 0
+        for _ in range(turns):
+            with notarised.store.snapshot() as snapshot:
+                count += scrub.run(snapshot, entries_max=entries_max)
+        return count
+
+    read = walk(3)
+    notarised.feed(notarised.chains.events(4, 5))
+    notarised.round(rounds)
+    read += walk(3 * size // min(entries_max, size))
     assert read >= 2 * size
 
     notarised.test_store.tamper("UPDATE sealstream.entries SET hash = sha256('x') WHERE tenant = 'acme' AND seq = 2")
     with pytest.raises(StoreDamaged, match="acme seq 2"):
-        for _ in range(3 * size):
-            with notarised.store.snapshot() as snapshot:
-                scrub.run(snapshot, entries_max=entries_max)
+        walk(3 * size)
 
 
 def test_a_login_that_sees_too_little_is_refused(notarised: Notarised) -> None:
