@@ -69,6 +69,7 @@ class Stage:
         self.log_key = SignerKey.generate(instance, KeyType.ED25519)
         self.witness_key = SignerKey.generate(f"{instance}/verifier", KeyType.COSIGNATURE)
         self.witness_port = free_port()
+        self.witness_path = directory / "witness.sqlite"
         self.policy_path = directory / "policy"
         self.policy_path.write_text(self.policy(), encoding="utf-8")
         self.map_secret = secrets.token_bytes(32)
@@ -84,7 +85,7 @@ class Stage:
                 "policy_file": str(self.policy_path),
                 "round_seconds": str(ROUND_SECONDS),
                 "witness_key_file": str(self._own("witness.key", pack_key(self.witness_key))),
-                "witness_path": str(directory / "witness.sqlite"),
+                "witness_path": str(self.witness_path),
                 "witness_port": str(self.witness_port),
             }.items()
         }
@@ -101,7 +102,9 @@ class Stage:
         """Start workers, all that there are if none is named."""
         workers: dict[str, Worker] = {}
         for role in roles or ROLES:
-            options = ("--recompute",) if role == "witness" else ()
+            options = [] if role != "witness" else ["--recompute"]
+            if role == "witness" and not self.witness_path.exists():
+                options.append("--trust-first-use")  # said by its operator, once
             command = (sys.executable, "-m", "sealstream.deploy", role, *options)
             workers[role] = self.pipeline.start(role, command=command)
         return workers
