@@ -10,11 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from fuzz.records import FIXED_SCHEMA
 from fuzz.signed import NOTE
 from fuzz.target import Target, same
 from sealstream.schemas.bundle import BundleEnd, BundleEntry, BundleHead, BundleSchema, parse_line
 from sealstream.schemas.bundle_check import verify_bundle
+from sealstream.schemas.codec import frame_confluent
 from sealstream.schemas.compact_range import CompactRange
+from sealstream.schemas.entry import pack, parse, payload_digest
 from sealstream.schemas.errors import (
     BundleInvalid,
     EvidenceInvalid,
@@ -30,7 +33,7 @@ from sealstream.schemas.proof_file import CHECK_BYTES, ProofFile
 from sealstream.schemas.timestamp import verify_timestamp
 from sealstream.sinks.witness.protocol import AddCheckpoint, KnownLogs, Refusal, check_consistent, check_sizes
 from support.notes import NOW_SECONDS, policy, reader
-from support.sealproofs import INSTANCE, SCHEMA, nonce, with_earlier
+from support.sealproofs import INSTANCE, SCHEMA, Chain, Instance, chain, nonce, with_earlier
 
 _SEEDS: Final = Path(__file__).with_name("seeds")
 _ROOTS: Final = (_SEEDS / "timestamp-roots.pem").read_bytes()
@@ -60,6 +63,18 @@ _PROOFS: Final = (
 )
 
 
+def _framed() -> ProofFile:
+    """Return the proof of an event that does not name the shipped schema, so that the file's own is looked at."""
+    one = chain(_CHAIN.name, 2)
+    payload = frame_confluent(7, one.payloads[1][10:])
+    entry = pack(replace(parse(one.entries[1]), length=len(payload), payload=payload_digest(payload)))
+    framed = Chain(one.name, (one.entries[0], entry), (one.payloads[0], payload))
+    return Instance((framed,), ((2,),)).proof(1)
+
+
+_FRAMED: Final = _framed()
+
+
 def _proven(data: bytes) -> None:
     """A file without its check, which is made here: what is believed of it is what the instance has."""
     proof = ProofFile.parse(data + hashlib.sha256(data).digest()[:CHECK_BYTES])
@@ -79,7 +94,7 @@ def _standalone(data: bytes) -> None:
 
 def _decoded(data: bytes) -> None:
     """The writer's schema in a file is the file's own: whatever it is, the proof holds or is refused."""
-    verify_proof(replace(_PROOFS[1], schema=data), _READER)
+    verify_proof(replace(_FRAMED, schema=data), _READER)
 
 
 def _timestamp(data: bytes) -> None:
@@ -173,7 +188,7 @@ TARGETS: Final = (
         tuple(proof.pack()[:-CHECK_BYTES] for proof in _PROOFS),
         (STANDALONE.UnprovenError, ValueError),  # both are answers of its command line
     ),
-    Target("proof-schema", _decoded, (SCHEMA, b'"string"'), _REFUSALS),
+    Target("proof-schema", _decoded, (SCHEMA, b'"string"', FIXED_SCHEMA), _REFUSALS),
     Target("bundle-line", _line, _LINES, (FormatError,)),
     Target("bundle-file", _bundle, (_BUNDLE,), _REFUSALS),
     Target("timestamp", _timestamp, (_TOKEN,), (TimestampInvalid, TimestampUntrusted)),

@@ -66,6 +66,9 @@ _CONTROL: Final = AuditEvent(
 _TREE_SCHEMA: Final = (
     b'{"type":"record","name":"t","fields":[{"name":"a","type":{"type":"array","items":["null","t"]}}]}'
 )
+FIXED_SCHEMA: Final = (
+    b'{"type":"record","name":"r","fields":[{"name":"f","type":{"type":"fixed","name":"x","size":"string"}}]}'
+)
 _VIOLATION: Final = Violation(type=ViolationType.EDITED, tenant="acme", message="is", seq=1, detected_at=_MOMENT)
 _RESOLUTION: Final = Resolution(violation_id=_VIOLATION.id, tenant="acme", by="Ada", why="test", resolved_at=_MOMENT)
 
@@ -186,7 +189,12 @@ TARGETS: Final = (
     ),
     Target("violation", lambda data: Violation.decode(data).id, (_VIOLATION.encode(),), (FrameInvalid, SchemaUnknown)),
     Target("resolution", Resolution.decode, (_RESOLUTION.encode(),), (FrameInvalid, SchemaUnknown)),
-    Target("writer-schema", _writer_schema, (schema_text("AuditEvent").encode(), _TREE_SCHEMA), (SchemaUnknown,)),
+    Target(
+        "writer-schema",
+        _writer_schema,
+        (schema_text("AuditEvent").encode(), _TREE_SCHEMA, FIXED_SCHEMA),
+        (SchemaUnknown,),
+    ),
     Target(
         "heads-chain",
         same(lambda data: parse_link(b"acme", data), pack_link),

@@ -91,7 +91,7 @@ class _Walk:
             height = max(self.visit(field["type"], around | {name}, depth + 1) for field in schema["fields"])
             self._heights[name] = height + 1
             return height
-        if kind == "fixed" and schema["size"] < 1:
+        if kind == "fixed" and (type(schema["size"]) is not int or schema["size"] < 1):  # fastavro takes any value
             raise SchemaUnknown(f"the writer's schema has the fixed {name}, which takes no bytes", hint=_HINT)
         if kind in ("fixed", "enum"):
             return 0
