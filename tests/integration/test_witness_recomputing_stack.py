@@ -13,10 +13,11 @@ from sealstream.schemas.errors import ObjectMissing
 from sealstream.schemas.keys import pack_key
 from sealstream.schemas.log_layout import ROOT_CHECKPOINT
 from sealstream.schemas.note import verify_note
+from sealstream.schemas.note_key import SignerKey
 from sealstream.schemas.policy import Log, Policy, Witness
 from sealstream.sinks.notary.migrate import migrate
 from sealstream.sinks.witness.recomputing.memory import JudgeMemory
-from sealstream.worker.objects import open_objects
+from sealstream.worker.objects import Objects, open_objects
 from sealstream.worker.settings import PREFIX
 from support.forging import abort_events
 from support.notes import signer
@@ -26,6 +27,24 @@ from support.witnessing import WITNESS, WitnessProcess
 from support.workers import Pipeline, wait_for
 
 MakePipeline = Callable[..., Pipeline]
+
+
+def _public_size(objects: Objects, key: SignerKey) -> int:
+    """Return the size of the root log that is public; 0 if nothing is."""
+    try:
+        note = objects.get(ROOT_CHECKPOINT)
+    except ObjectMissing:
+        return 0
+    return Checkpoint.parse(verify_note(note, [key.verifier]).text).size
+
+
+def _recomputed(path: Path, instance: str) -> int:
+    """Return how many entries the witness remembers."""
+    memory = JudgeMemory(path, instance=instance, secret=SECRET)
+    try:
+        return sum(size for _, size, _ in memory.chains())
+    finally:
+        memory.close()
 
 
 @pytest.mark.slow
@@ -63,27 +82,15 @@ def test_a_round_is_public_once_it_was_recomputed(
     }
     first = pipeline.start("notary", policy=policy(witness.port), **notary)
 
-    def public_size() -> int:
-        try:
-            note = objects.get(ROOT_CHECKPOINT)
-        except ObjectMissing:
-            return 0
-        return Checkpoint.parse(verify_note(note, [key.verifier]).text).size
-
-    def recomputed() -> int:
-        memory = JudgeMemory(tmp_path / "witness.sqlite", instance=pipeline.genesis.instance, secret=SECRET)
-        try:
-            return sum(size for _, size, _ in memory.chains())
-        finally:
-            memory.close()
-
     def wait_until_all_is_public() -> None:
         def is_public() -> bool:
-            return recomputed() == sum(map(len, entries_of(pipeline).values()))
+            return _recomputed(tmp_path / "witness.sqlite", pipeline.genesis.instance) == sum(
+                map(len, entries_of(pipeline).values())
+            )
 
         wait_for(is_public, timeout_seconds=120, what="all entries to be recomputed")
-        size = public_size()
-        wait_for(lambda: public_size() > size + 1, timeout_seconds=60, what="a public round behind them")
+        size = _public_size(objects, key)
+        wait_for(lambda: _public_size(objects, key) > size + 1, timeout_seconds=60, what="a public round behind them")
 
     load(pipeline, "a", 60)
     abort_events(pipeline, 3)
