@@ -18,7 +18,7 @@ from sealstream.sinks.notary.rounds import Rounds
 from sealstream.sinks.notary.steps import LogHead, Memory, RoundStep
 from sealstream.sinks.notary.stored import Snapshot
 from sealstream.sinks.notary.stored_rows import Link, RowReader
-from support.memory_snapshot import INSTANCE, MemorySnapshot, Source
+from support.memory_snapshot import INSTANCE, RECEIVED, MemorySnapshot, Source
 from support.notarised import SECRET, check_rounds
 
 TOPIC_ID = bytes(16)
@@ -68,6 +68,21 @@ def test_a_missing_entry_is_noticed(seed: int, data: st.DataObject) -> None:
     with pytest.raises(StoreDamaged) as caught:
         _make(_rounds([]), rows, 1000)
     assert caught.value.tenant == _links(source)[gone].tenant
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), data=st.data())
+def test_an_exchanged_entry_is_noticed(seed: int, data: st.DataObject) -> None:
+    """An entry that is whole by itself, and another one than its neighbours know, is in no round."""
+    source, other = Source(), Source(clock=RECEIVED + 1)
+    source.fill(seed, 12)
+    other.fill(seed, 12)
+    seqs = {link.tenant: link.seq for link in _links(source)}
+    place = data.draw(st.sampled_from([n for n, link in enumerate(_links(source)) if seqs[link.tenant] > 0]))
+    rows = [*source.rows[:place], other.rows[place], *source.rows[place + 1 :]]
+    with pytest.raises(StoreDamaged, match="does not continue") as caught:
+        _make(_rounds([]), rows, 1000)
+    assert caught.value.tenant == _links(source)[place].tenant
 
 
 def test_a_store_that_lost_its_end_is_noticed() -> None:
