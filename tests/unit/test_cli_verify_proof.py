@@ -165,6 +165,21 @@ def test_detached_payload(desk: Desk) -> None:
     assert (code, found["type"]) == (ExitCode.FOUND, "EvidenceInvalid")
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (("--tenant", "globex"), "EventDiffers"),
+        (("--event", "ev-8"), "EventDiffers"),
+        (("--instance", "other.example"), "OriginDiffers"),
+    ],
+)
+def test_another_one_than_was_asked_for(desk: Desk, options: tuple[str, str], name: str) -> None:
+    """A true proof of something else than the reader asked for is none to him; of what he asked for it is."""
+    code, found = desk.json(EARLIER, *options)
+    assert (code, found["type"]) == (ExitCode.FAILED, name)
+    assert desk.run(EARLIER, "--instance", ORIGIN, "--tenant", TENANT, "--event", "ev-15")[0] == ExitCode.OK
+
+
 def by_a_stranger() -> ProofFile:
     """Return a proof of an instance that the policy does not know."""
     return Instance(INSTANCE.chains, INSTANCE.sizes, origin="other.example", log=signer("other.example")).proof(8)

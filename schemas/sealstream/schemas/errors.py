@@ -28,6 +28,7 @@
     │   ├── SignatureInvalid   a signature in the name of a known key does not verify
     │   ├── SignatureMissing   no known key has signed
     │   ├── OriginDiffers      a checkpoint is of another log than the one that was asked for
+    │   ├── EventDiffers       a proof is of another event than the one that was asked for
     │   ├── KeyUntimely        a log's key was not, or is not proven to have been, in use when it signed
     │   ├── QuorumMissing      too few witnesses have cosigned
     │   ├── CheckpointRefused  a checkpoint is not what its judge has computed himself
@@ -189,6 +190,10 @@ class SignatureMissing(Untrusted):
 
 class OriginDiffers(Untrusted):
     """A checkpoint is of another log than the one that was asked for."""
+
+
+class EventDiffers(Untrusted):
+    """A proof is of another tenant or event than the one that was asked for, whatever it shows of that one."""
 
 
 class KeyUntimely(Untrusted):

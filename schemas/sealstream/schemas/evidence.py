@@ -27,6 +27,7 @@ from sealstream.schemas.entry import (
 )
 from sealstream.schemas.errors import (
     EntryInvalid,
+    EventDiffers,
     EvidenceInvalid,
     FrameInvalid,
     SchemaUnknown,
@@ -157,6 +158,8 @@ def verify_proof(
     timestamp_roots: bytes | None = None,
     payload: bytes | None = None,
     origin: str | None = None,
+    tenant: str | None = None,
+    event_id: str | None = None,
 ) -> Evidence:
     """Return what a proof file shows, if all of it holds.
 
@@ -167,8 +170,11 @@ def verify_proof(
             no timestamps: they then count for nothing, and the result says so.
         payload: The payload, where it does not come with the file.
         origin: The instance that was asked for; ``None`` for any whose root log the policy knows.
+        tenant: The chain that was asked for; ``None`` for any.
+        event_id: The event that was asked for; ``None`` for any.
 
     Raises:
+        EventDiffers: It is of another chain or event.
         ProofFileInvalid: It was not parsed, and a field of it is out of range.
         ProofInvalid: An inclusion or consistency proof does not lead where it must.
         EvidenceInvalid: The parts contradict one another: the payload is not the entry's or says something else than
@@ -179,6 +185,7 @@ def verify_proof(
     """
     proof.check()
     entry = proof.parsed_entry()
+    _refuse_other(entry, tenant, event_id)
     at_hand = tuple(one for one in (payload, proof.payload) if one is not None)
     for one in at_hand:
         verify_payload(entry, one)
@@ -269,6 +276,16 @@ def verify_payload(entry: Entry, payload: bytes) -> None:
             raise EvidenceInvalid(f"{name} names another tenant or event than its entry")
         if kind != _PREFIX_KINDS.get(entry.kind, kind):
             raise EvidenceInvalid(f"{name} is of another kind than its entry")
+
+
+def _refuse_other(entry: Entry, tenant: str | None, event_id: str | None) -> None:
+    """Refuse an entry that is not the one that was asked for: a true proof of something else proves nothing of that."""
+    for what, asked, found in (("tenant", tenant, entry.tenant), ("event", event_id, entry.event_id)):
+        if asked is not None and asked != found:
+            raise EventDiffers(
+                f"the proof is of {what} {found or 'none'}, and {asked} was asked for",
+                hint="whoever gave it out was asked for another one, or has given another one out",
+            )
 
 
 def _verify_instance(entry: Entry, payload: bytes, instance: str) -> None:

@@ -64,6 +64,13 @@ def verify_proof(
     payload: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The payload, where it does not come with the proof.")
     ] = None,
+    instance: Annotated[
+        str | None, typer.Option(help="Refuse a proof of another instance.", show_default="any")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Refuse one of another tenant.", show_default="any")] = None,
+    event: Annotated[
+        str | None, typer.Option(metavar="EVENT_ID", help="Refuse one of another event.", show_default="any")
+    ] = None,
     at: Annotated[datetime | None, time_option("Judge as of then; ISO 8601, UTC if it says no zone; now.")] = None,
     require: Annotated[_LevelName, typer.Option(metavar="LEVEL", help="The level that is needed.")] = "checkpoint",
     as_json: JsonOption = False,
@@ -71,8 +78,9 @@ def verify_proof(
     """Check a proof file: needs no Kafka, no database and no network, and takes whom to believe from you only.
 
     Exit code 0 if the event is proven at the level asked for, 1 if the proof contradicts itself or is signed wrongly, 2
-    if it could not be judged: a damaged file, an unknown key, too few witnesses. Levels: "checkpoint" (the log has
-    signed), "witnessed" (so has the policy's quorum), "anchored" (and a timestamp authority says by when).
+    if it could not be judged: a damaged file, an unknown key, too few witnesses, another event than you asked for.
+    Levels: "checkpoint" (the log has signed), "witnessed" (so has the policy's quorum), "anchored" (and a timestamp
+    authority says by when).
     """
     from sealstream.schemas.evidence import ProofLevel
     from sealstream.schemas.evidence import verify_proof as verify
@@ -83,7 +91,8 @@ def verify_proof(
     given = _read(payload, _PAYLOAD_BYTES_MAX) if payload is not None else None
     try:
         proof = ProofFile.parse(_read(file, PROOF_BYTES_MAX))
-        evidence = verify(proof, reader, timestamp_roots=roots, payload=given)
+        asked = {"origin": instance, "tenant": tenant, "event_id": event}
+        evidence = verify(proof, reader, timestamp_roots=roots, payload=given, **asked)
     except DOES_NOT_HOLD as error:
         print_error(error, as_json=as_json)
         raise typer.Exit(ExitCode.FOUND) from error
