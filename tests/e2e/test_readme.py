@@ -12,11 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from sealstream.deploy.stack.ports import free_port
+from support.providers import fresh_database
 from support.workers import Worker, wait_for
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-ROLES = ("processor", "sink", "verifier")
+ROLES = ("processor", "sink", "verifier", "witness", "notary")
+PROVEN_SECONDS = 150
+WITNESS_PORT = "7071"
 COMMAND_TIMEOUT_SECONDS = 120
 SET_UP = "pip install uv && uv run "
 
@@ -29,11 +33,14 @@ def blocks() -> list[tuple[str, str]]:
 class Reader:
     """Somebody who follows the README: runs each line, keeps workers running, and has an environment."""
 
-    def __init__(self, kafka: str, database: str, directory: Path) -> None:
+    def __init__(self, kafka: str, database: str, notary_database: str, directory: Path) -> None:
         prefix = f"readme-{uuid.uuid4().hex[:8]}."
+        self.port = str(free_port())
         self.given = {
             "SEALSTREAM_KAFKA": kafka,
             "SEALSTREAM_DATABASE": database,
+            "SEALSTREAM_NOTARY_DATABASE": notary_database,
+            "SEALSTREAM_WITNESS_PORT": self.port,
             "SEALSTREAM_TOPIC_PREFIX": prefix,
         }
         self.environment = dict(self.given)
@@ -43,18 +50,31 @@ class Reader:
 
     def shell_line(self, line: str) -> None:
         """Run one line of a shell block; the servers' addresses are the tests' own."""
+        line = line.replace(f"127.0.0.1:{WITNESS_PORT}", f"127.0.0.1:{self.port}")
         if line.startswith("export "):
             name, _, value = line.removeprefix("export ").partition("=")
             self.environment[name] = self.given.get(name, value)
             return
         program, *arguments = line.split()
+        if program == "mkdir":
+            (self.directory / arguments[0]).mkdir()
+            return
         assert program == "sealstream", f"the README has a command that this test does not know: {line}"
         self.ran.append(line)
         if arguments[0] in ROLES:
-            self.workers.append(Worker(arguments[0], self.environment, self.directory / f"{arguments[0]}.log"))
+            command = [sys.executable, "-m", "sealstream.deploy", *arguments]
+            log = self.directory / f"{arguments[0]}.log"
+            self.workers.append(Worker(arguments[0], self.environment, log, command=command, directory=self.directory))
+            return
+        if arguments[0] == "proof":
+            wait_for(lambda: self.is_provable(arguments), timeout_seconds=PROVEN_SECONDS, what="a provable event")
             return
         result = self.run("-m", "sealstream.deploy", *arguments)
         assert result.returncode == 0, f"{line}: {result.stdout}{result.stderr}"
+
+    def is_provable(self, arguments: list[str]) -> bool:
+        """Make a proof, and return whether it could be made; what is too fresh is provable a moment later."""
+        return self.run("-m", "sealstream.deploy", *arguments).returncode == 0
 
     def python_block(self, text: str) -> str:
         """Run a Python block as a program of its own and return what it prints."""
@@ -68,6 +88,7 @@ class Reader:
         """Run Python with the reader's environment."""
         return subprocess.run(
             [sys.executable, *arguments],
+            cwd=self.directory,
             env=os.environ | self.environment,
             capture_output=True,
             text=True,
@@ -77,12 +98,13 @@ class Reader:
 
 
 @pytest.fixture
-def reader(kafka_bootstrap: str, database_url: str, tmp_path: Path) -> Iterator[Reader]:
+def reader(kafka_bootstrap: str, database_url: str, database_server: str, tmp_path: Path) -> Iterator[Reader]:
     """A reader with servers of its own choice, whose workers end with the test."""
-    somebody = Reader(kafka_bootstrap, database_url, tmp_path)
-    yield somebody
-    for worker in somebody.workers:
-        worker.close()
+    with fresh_database(database_server) as notary_database:
+        somebody = Reader(kafka_bootstrap, database_url, notary_database, tmp_path)
+        yield somebody
+        for worker in somebody.workers:
+            worker.close()
 
 
 def test_following_the_readme_works(reader: Reader) -> None:

@@ -51,9 +51,18 @@ class Worker:
         environment: Its ``SEALSTREAM_*`` settings; nothing of the test's own environment reaches it otherwise.
         log_path: Where its log goes.
         command: How it is started; by Sealstream's command line if not given.
+        directory: Where it is started; the test's own if not given.
     """
 
-    def __init__(self, role: str, environment: dict[str, str], log_path: Path, *, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        role: str,
+        environment: dict[str, str],
+        log_path: Path,
+        *,
+        command: Sequence[str] = (),
+        directory: Path | None = None,
+    ) -> None:
         self.role = role
         self.log_path = log_path
         clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
@@ -61,6 +70,7 @@ class Worker:
         self._log: IO[bytes] = log_path.open("ab")
         self.process = subprocess.Popen(
             command or [sys.executable, "-m", "sealstream.deploy", role],
+            cwd=directory,
             env=clean | {"SEALSTREAM_LOG_FORMAT": "json"} | environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -85,8 +95,8 @@ class Worker:
 
     def events(self) -> list[dict[str, object]]:
         """Return the worker's log lines, parsed."""
-        lines = (line for line in self.log().splitlines() if line.startswith("{"))
-        return [json.loads(line) for line in lines]
+        whole = self.log().rpartition("\n")[0]  # the last line may be half written
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask the worker's web port and return status and body; the port is the one that the worker logged."""

@@ -13,7 +13,9 @@ from sealstream.deploy.cli import main
 from sealstream.deploy.cli.output import ExitCode
 from sealstream.schemas.key_history import DatedKey, KeyHistory, parse_rotations
 from sealstream.schemas.note_key import KeyType, VerifierKey
+from sealstream.schemas.policy import Policy
 from sealstream.worker.key_file import read_key
+from sealstream.worker.settings import load_settings
 from support.notes import ORIGIN
 
 Captured = pytest.CaptureFixture[str]
@@ -187,3 +189,48 @@ def test_times_are_explained(log_key: Path, capsys: Captured) -> None:
     new = ("--file", log_key.parent / "n.key", "--record", log_key.parent / "r.rotation", "--new-from", "tomorrow")
     error = keys(capsys, "rotate", log_key, *new, code=ExitCode.FAILED)
     assert "ISO 8601" in error["error"]
+
+
+def test_secret_is_for_its_owner_alone_and_never_made_twice(tmp_path: Path, capsys: Captured) -> None:
+    """What hides the tenants' names is 32 random bytes that the settings take, in a file that nobody else reads."""
+    path = tmp_path / "map.secret"
+    assert main(["keys", "secret", "--file", str(path)]) == ExitCode.OK
+    text = path.read_text()
+    printed = capsys.readouterr()
+
+    assert text.strip() not in printed.out + printed.err
+    assert (
+        len(bytes.fromhex(load_settings({"SEALSTREAM_MAP_SECRET_FILE": str(path)}).map_secret.get_secret_value())) == 32
+    )
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert main(["keys", "secret", "--file", str(path)]) == ExitCode.FAILED
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(("quorum", "threshold"), [([], 2), (["--quorum", "1"], 1)])
+def test_policy_says_whom_its_reader_believes(
+    tmp_path: Path, capsys: Captured, log_key: Path, quorum: list[str], threshold: int
+) -> None:
+    """A policy is written of keys as they were printed or as their files have them, and is what verifiers read."""
+    own = keys(capsys, "new", "w1.test/w", "--role", "witness", "--file", tmp_path / "w1.key")["vkey"]
+    keys(capsys, "new", "w2.test/w", "--role", "witness", "--file", tmp_path / "w2.key")
+    file = tmp_path / "policy"
+    witnesses = ["--witness", f"one={own}@https://w1.test/", "--witness", f"two={tmp_path / 'w2.key'}"]
+    keys(capsys, "policy", log_key, "--file", file, *witnesses, *quorum)
+    policy = Policy.parse(file.read_bytes())
+
+    assert policy.logs[0].key == read_key(log_key).verifier
+    assert [(one.name, one.key.name, one.url) for one in policy.witnesses] == [
+        ("one", "w1.test/w", "https://w1.test/"),
+        ("two", "w2.test/w", ""),
+    ]
+    assert policy.satisfied({"one"}) is (threshold == 1)
+    assert policy.satisfied({"one", "two"})
+
+
+def test_policy_without_witnesses_asks_for_none(tmp_path: Path, capsys: Captured, log_key: Path) -> None:
+    """Who names no witness gets a policy that says so; a quorum of nobody is refused."""
+    keys(capsys, "policy", log_key, "--file", tmp_path / "policy")
+    assert Policy.parse((tmp_path / "policy").read_bytes()).quorum == "none"
+    assert main(["keys", "policy", str(log_key), "--file", str(tmp_path / "other"), "--quorum", "1"]) == ExitCode.FAILED
+    assert not (tmp_path / "other").exists()

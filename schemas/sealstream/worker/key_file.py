@@ -49,6 +49,15 @@ def write_key(path: Path, key: SignerKey) -> None:
     write_new(path, pack_key(key), mode=_MODE)
 
 
+def write_secret(path: Path, data: bytes) -> None:
+    """Write a secret that is no key into a new file that its owner alone may read.
+
+    Raises:
+        ConfigError: The file exists, or cannot be written.
+    """
+    write_new(path, data, mode=_MODE)
+
+
 def write_new(path: Path, data: bytes, *, mode: int = _PUBLIC_MODE) -> None:
     """Write a new file so that it is there after a power cut, and never overwrite one.
 

@@ -1,4 +1,4 @@
-"""``sealstream keys new | list | rotate``: the keys by which an instance and its witnesses sign."""
+"""``sealstream keys new | list | rotate | secret | policy``: the keys by which an instance and its witnesses sign."""
 
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sealstream.deploy.cli import key_setup
 from sealstream.deploy.cli.output import (
     ExitCode,
     JsonOption,
@@ -50,6 +51,7 @@ class Algorithm(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    key_setup.register(_group)
     app.add_typer(_group, name="keys", rich_help_panel=_PANEL)
 
 
