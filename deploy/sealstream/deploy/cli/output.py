@@ -143,7 +143,9 @@ def print_error(error: SealstreamError, *, as_json: bool) -> ExitCode:
     """
     details = str(getattr(error, "log_tail", ""))
     if as_json:
-        document = {"error": error.message, "hint": error.hint, "type": type(error).__name__}
+        document: dict[str, object] = {"error": error.message, "hint": error.hint, "type": type(error).__name__}
+        if isinstance(error, StoreDamaged):
+            document |= {"tenant": error.tenant, "seq": error.seq}
         print_json(document | ({"details": details} if details else {}))
     else:
         print_line(f"error: {error.message}", error=True)

@@ -84,7 +84,10 @@ class VerifyResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values, for JSON."""
-        failure = None if self.failure is None else {"message": self.failure.message, "hint": self.failure.hint}
+        failure = None
+        if self.failure is not None:
+            error = self.failure
+            failure = {"message": error.message, "hint": error.hint, "type": type(error).__name__}
         return {
             "exit_code": self.exit_code,
             "level": self.level.word,
