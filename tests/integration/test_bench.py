@@ -104,6 +104,17 @@ def test_proof_measures_single_proofs_and_bundles(capsys: pytest.CaptureFixture[
     assert set(found["ratios"]) == {"look_up_milliseconds_p50", "look_up_milliseconds_p99"}
 
 
+def test_checkpoint_measures_a_round_by_its_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    """The result has what a round of all chains takes, and each of its steps, by the clock and of the processor."""
+    found = bench(capsys, "checkpoint", "--events", "100", "--tenants", "50", "--runs", "2")["ours"]
+
+    steps = ("read_back", "heads", "files", "sign", "publish_chains", "publish_topic")
+    assert {name.removesuffix("_cpu_seconds") for name in found if name.endswith("_cpu_seconds")} == set(steps)
+    for number in range(2):
+        of_steps = sum(found[f"{step}_seconds"]["runs"][number] for step in steps)
+        assert of_steps == pytest.approx(found["seconds"]["runs"][number], rel=0.01)
+
+
 def test_memory_measures_what_is_held_and_the_restore(capsys: pytest.CaptureFixture[str]) -> None:
     """The result has what a worker held while it chained, and how long its successor took to restore all of it."""
     found = bench(capsys, "memory", "--tenants", "300", "--events", "300")

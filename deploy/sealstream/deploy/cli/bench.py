@@ -159,6 +159,20 @@ def proof(
 
 
 @_group.command()
+def checkpoint(
+    *,
+    events: _Events = None,
+    tenants: Annotated[
+        int, typer.Option(min=1, max=1_000_000, metavar="N", help="Chains, all of which change in each round.")
+    ] = 10_000,
+    runs: _Runs = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """A round of the notary in which every chain has changed, by its steps: from the store to signed and public."""
+    _run("checkpoint", as_json=as_json, events=events, tenants=tenants, partitions=4, runs=runs)
+
+
+@_group.command()
 def publish(
     *,
     events: _Events = None,
