@@ -98,15 +98,20 @@ class Stage:
             "quorum verifier\n"
         )
 
-    def start(self, *roles: str) -> dict[str, Worker]:
-        """Start workers, all that there are if none is named."""
+    def start(self, *roles: str, **settings: object) -> dict[str, Worker]:
+        """Start workers, all that there are if none is named.
+
+        Arguments:
+            roles: Their roles.
+            settings: More settings by their names in lower case.
+        """
         workers: dict[str, Worker] = {}
         for role in roles or ROLES:
             options = [] if role != "witness" else ["--recompute"]
             if role == "witness" and not self.witness_path.exists():
                 options.append("--trust-first-use")  # said by its operator, once
             command = (sys.executable, "-m", "sealstream.deploy", role, *options)
-            workers[role] = self.pipeline.start(role, command=command)
+            workers[role] = self.pipeline.start(role, command=command, **settings)
         return workers
 
     def publish(self, tenant: str, *event_ids: str, note: str = "") -> None:
