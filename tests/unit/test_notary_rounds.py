@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealstream.schemas.compact_range import CompactRange
-from sealstream.schemas.coverage import OffsetRange
+from sealstream.schemas.coverage import OffsetRange, parse_coverage
 from sealstream.schemas.entry import Kind
 from sealstream.schemas.errors import InstanceDiffers, StoreDamaged, StoreError, TreeDiffers
 from sealstream.schemas.merkle import EMPTY_ROOT
@@ -34,6 +34,11 @@ def _make(rounds: Rounds, rows: list[tuple[bytes, bytes]], entries_max: int) -> 
     return rounds.make(snapshot, entries_max=entries_max)[1].more
 
 
+def _make_all(rounds: Rounds, rows: list[tuple[bytes, bytes]]) -> None:
+    while _make(rounds, rows, 1000):
+        pass
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -55,6 +60,21 @@ def test_any_cut_comes_to_the_same(seed: int, records: int, cuts: list[tuple[int
     assert plain.roots == tuple(step.after.root for step in steps)
 
 
+@pytest.mark.parametrize("entries_max", [3, 1000])
+def test_a_round_ends_where_an_epoch_does(entries_max: int) -> None:
+    """No round covers new offsets of two source topics, and the topics come one after the other."""
+    source, steps = Source(), list[RoundStep]()
+    source.fill(5, 20, topics=3)
+    rounds = _rounds(steps)
+    while _make(rounds, source.rows, entries_max):
+        assert len(steps) < len(source.rows) + 20, "it does not come to an end"
+
+    topics = [sorted({part.topic_id for part in parse_coverage(step.coverage)}) for step in steps]
+    assert all(len(found) == 1 for found in topics)
+    assert list(dict.fromkeys(topic_id for (topic_id,) in topics)) == [bytes([255 - n]) * 16 for n in range(3)]
+    check_rounds([(step.leaf, step.coverage) for step in steps], [entry for entry, _ in source.rows])
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32), data=st.data())
 def test_a_missing_entry_is_noticed(seed: int, data: st.DataObject) -> None:
@@ -66,7 +86,7 @@ def test_a_missing_entry_is_noticed(seed: int, data: st.DataObject) -> None:
     gone = data.draw(st.sampled_from(inner))
     rows = [row for n, row in enumerate(source.rows) if n != gone]
     with pytest.raises(StoreDamaged) as caught:
-        _make(_rounds([]), rows, 1000)
+        _make_all(_rounds([]), rows)
     assert caught.value.tenant == _links(source)[gone].tenant
 
 
@@ -81,7 +101,7 @@ def test_an_exchanged_entry_is_noticed(seed: int, data: st.DataObject) -> None:
     place = data.draw(st.sampled_from([n for n, link in enumerate(_links(source)) if seqs[link.tenant] > 0]))
     rows = [*source.rows[:place], other.rows[place], *source.rows[place + 1 :]]
     with pytest.raises(StoreDamaged, match="does not continue") as caught:
-        _make(_rounds([]), rows, 1000)
+        _make_all(_rounds([]), rows)
     assert caught.value.tenant == _links(source)[place].tenant
 
 

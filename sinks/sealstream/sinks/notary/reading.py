@@ -73,7 +73,7 @@ class RoundReader:
         self._reading = Reading()
 
     def read(self) -> Reading:
-        """Return what is new.
+        """Return what is new: of one source topic, the oldest that has anything, so no round mixes two epochs.
 
         Raises:
             StoreDamaged: An entry is missing, or not what it says.
@@ -83,9 +83,13 @@ class RoundReader:
         """
         topics = self._topics()
         for places in topics:
-            self._read_topic(places)
-            if self._reading.more:  # chains go on from topic to topic: a later one has to wait for all of an earlier
+            if self._reading.gathered.parts:
+                # Whoever recomputes a round follows one epoch's topics, and chains go on from topic to topic: a later
+                # one waits for a round of its own, which is made at once.
+                self._reading.more = True
+            if self._reading.more:
                 break
+            self._read_topic(places)
         if self._reading.more:
             self._reading.oldest_left = self._oldest_left([place for places in topics for place in places])
         return self._reading
