@@ -14,6 +14,7 @@ from typing import Final, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
+from sealstream.kafka.assigning import assign_anew
 from sealstream.kafka.client import KafkaConnection
 from sealstream.kafka.replacement import Replaced
 from sealstream.kafka.watermarks import watermarks
@@ -106,7 +107,7 @@ class SourceReader:
     def assign(self, positions: dict[int, int]) -> dict[int, SourcePartition]:
         """Read these partitions from these offsets on, and no others."""
         self._partitions = {number: SourcePartition(self, number, offset) for number, offset in positions.items()}
-        self._consumer.assign([TopicPartition(self.topic, number, offset) for number, offset in positions.items()])
+        assign_anew(self._consumer, (TopicPartition(self.topic, number, at) for number, at in positions.items()))
         return self._partitions
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Final, cast
 
 from confluent_kafka import KafkaError, Message, TopicPartition
 
+from sealstream.kafka.assigning import assign_anew
 from sealstream.kafka.client import KafkaConnection
 from sealstream.schemas.errors import SourceExpired
 from sealstream.sinks.witness.recomputing.clients import (
@@ -64,7 +65,7 @@ class ChainedLog:
         self._waiting = {number: deque() for number in positions}
         self._seen = dict(positions)
         self._paused = set()
-        self._consumer.assign([TopicPartition(self.topic, number, at) for number, at in positions.items()])
+        assign_anew(self._consumer, (TopicPartition(self.topic, number, at) for number, at in positions.items()))
 
     def waiting(self, partition: int) -> list[Message]:
         """Return records that have come and were not taken, in their order, as many as go well together."""
