@@ -3,24 +3,19 @@
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from sealstream.deploy.cli.output import print_error, print_fields, print_items, print_json, print_line, print_table
 from sealstream.deploy.cli.progress import progress_bar
+from sealstream.deploy.cli.reading import read_file, reader_of
 from sealstream.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from sealstream.schemas.bundle_check import BundleResult
-    from sealstream.schemas.trust import Reader
-    from sealstream.worker.settings import Settings
-
-_FILE_BYTES_MAX: Final = 4_000_000
-
 
 BundleArgument: TypeAlias = Annotated[
     Path | None,
@@ -72,8 +67,8 @@ def verify_bundle_file(
     from sealstream.worker.settings import load_settings
 
     settings = load_settings()
-    reader = _reader(settings, policy, rotations, at)
-    roots = settings.timestamp_roots.encode() if timestamp_roots is None else _read(timestamp_roots)
+    reader = reader_of(policy, rotations, at, settings=settings)
+    roots = settings.timestamp_roots.encode() if timestamp_roots is None else read_file(timestamp_roots)
     needed = ProofLevel.CHECKPOINT if require == "chain" else ProofLevel[require.upper()]
     try:
         with bundle.open("rb") as file, progress_bar("verifying") as on_progress:
@@ -87,31 +82,6 @@ def verify_bundle_file(
     else:
         _print(result)
     return result.exit_code
-
-
-def _reader(settings: Settings, policy: Path | None, rotations: Path | None, at: datetime | None) -> Reader:
-    from sealstream.schemas.key_history import KeyHistory, parse_rotations
-    from sealstream.schemas.policy import Policy
-    from sealstream.schemas.trust import Reader
-
-    believed = f"{settings.policy}\n".encode(errors="surrogateescape") if policy is None else _read(policy)
-    if not believed.strip():
-        raise ConfigError("it is not said whom to believe", hint="give --policy; the bundle never says that itself")
-    records = settings.rotations.encode() + b"\n" if rotations is None else _read(rotations)
-    history = KeyHistory(parse_rotations(records) if records.strip() else ())
-    return Reader(Policy.parse(believed), int(time.time() if at is None else at.timestamp()), history)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_FILE_BYTES_MAX + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = (error.strerror if isinstance(error, OSError) else "") or "it has no valid name"
-        raise ConfigError(f"{path} cannot be read: {reason}") from error
-    if len(data) > _FILE_BYTES_MAX:
-        raise ConfigError(f"{path} has more than {_FILE_BYTES_MAX} bytes", hint="is it the right file?")
-    return data
 
 
 def _print(result: BundleResult) -> None:

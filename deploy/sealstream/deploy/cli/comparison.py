@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
+from sealstream.deploy.cli.reading import read_file
 from sealstream.deploy.cli.times import time_option
 from sealstream.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from sealstream.sinks.verifier.published import Against
+    from sealstream.worker.evidence_settings import map_secret_of
     from sealstream.worker.settings import Settings
 
 _FILE_BYTES_MAX: Final = 4_000_000
@@ -71,7 +73,7 @@ def against_of(
 
     storage = log or settings.log_storage
     is_asked = any(one is not None for one in (policy, log, checkpoint, age_seconds_max))
-    believed = settings.policy.encode() if policy is None else _read(policy)
+    believed = _set(settings.policy) if policy is None else read_file(policy)
     if not believed:
         if is_asked:
             raise ConfigError("it is not said whom to believe", hint="give --policy, or set SEALSTREAM_POLICY_FILE")
@@ -80,42 +82,23 @@ def against_of(
         return None
     return Against(
         policy=believed,
-        rotations=settings.rotations.encode() if rotations is None else _read(rotations),
+        rotations=_set(settings.rotations) if rotations is None else read_file(rotations),
         storage=storage,
-        checkpoint=None if checkpoint is None else _read(checkpoint),
+        checkpoint=None if checkpoint is None else read_file(checkpoint),
         instance=settings.instance if "instance" in settings.model_fields_set else "",
         notary_database=settings.notary_database.get_secret_value(),
-        map_secret=_map_secret(settings),
+        map_secret=map_secret_of(settings) if settings.map_secret.get_secret_value() else b"",
         timestamp_roots=settings.timestamp_roots if timestamp_roots is None else _text(timestamp_roots),
         now_seconds=None if at is None else int(at.timestamp()),
         age_seconds_max=age_seconds_max,
     )
 
 
-def _map_secret(settings: Settings) -> bytes:
-    text = settings.map_secret.get_secret_value().strip()
-    try:
-        secret = bytes.fromhex(text)
-    except ValueError:
-        secret = b"?"
-    if len(secret) not in (0, 32) or len(text) != 2 * len(secret):
-        raise ConfigError("SEALSTREAM_MAP_SECRET is malformed", hint="give the notary's: 64 hex digits")
-    return secret
+def _set(document: str) -> bytes:
+    from sealstream.worker.evidence_settings import whole
+
+    return whole(document) if document else b""
 
 
 def _text(path: Path) -> str:
-    return _read(path).decode("ascii", "replace")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_FILE_BYTES_MAX + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = (error.strerror if isinstance(error, OSError) else "") or "it has no valid name"
-        raise ConfigError(f"{path} cannot be read: {reason}") from error
-    if len(data) > _FILE_BYTES_MAX:
-        raise ConfigError(f"{path} has more than {_FILE_BYTES_MAX} bytes", hint="is it the right file?")
-    if not data:
-        raise ConfigError(f"{path} is empty")
-    return data
+    return read_file(path).decode("ascii", "replace")

@@ -3,7 +3,6 @@
 # ruff: noqa: PLC0415 - what a command works with is imported when it runs, see the package's docstring
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,10 +19,10 @@ from sealstream.deploy.cli.output import (
     print_json,
     print_line,
 )
+from sealstream.deploy.cli.reading import read_file, reader_of
 from sealstream.deploy.cli.times import time_option
 from sealstream.schemas.errors import (
     CheckpointInvalid,
-    ConfigError,
     EvidenceInvalid,
     ProofInvalid,
     QuorumMissing,
@@ -34,7 +33,6 @@ from sealstream.schemas.errors import (
 
 if TYPE_CHECKING:
     from sealstream.schemas.evidence import Evidence, ProofLevel, TimeBound
-    from sealstream.schemas.trust import Reader
 
 _PANEL = "Look and check"
 _LevelName: TypeAlias = Literal["checkpoint", "witnessed", "anchored"]
@@ -86,11 +84,11 @@ def verify_proof(
     from sealstream.schemas.evidence import verify_proof as verify
     from sealstream.schemas.proof_file import PROOF_BYTES_MAX, ProofFile
 
-    reader = _reader(policy, rotations, at)
-    roots = _read(timestamp_roots, _ROOTS_BYTES_MAX) if timestamp_roots is not None else None
-    given = _read(payload, _PAYLOAD_BYTES_MAX) if payload is not None else None
+    reader = reader_of(policy, rotations, at)
+    roots = read_file(timestamp_roots, _ROOTS_BYTES_MAX) if timestamp_roots is not None else None
+    given = read_file(payload, _PAYLOAD_BYTES_MAX) if payload is not None else None
     try:
-        proof = ProofFile.parse(_read(file, PROOF_BYTES_MAX))
+        proof = ProofFile.parse(read_file(file, PROOF_BYTES_MAX))
         asked = {"origin": instance, "tenant": tenant, "event_id": event}
         evidence = verify(proof, reader, timestamp_roots=roots, payload=given, **asked)
     except DOES_NOT_HOLD as error:
@@ -108,28 +106,6 @@ def verify_proof(
 
 _ROOTS_BYTES_MAX: Final = 1_000_000
 _PAYLOAD_BYTES_MAX: Final = 1_000_000
-
-
-def _reader(policy: Path, rotations: Path | None, at: datetime | None) -> Reader:
-    from sealstream.schemas.key_history import ROTATIONS_BYTES_MAX, KeyHistory, parse_rotations
-    from sealstream.schemas.policy import POLICY_BYTES_MAX, Policy
-    from sealstream.schemas.trust import Reader
-
-    history = KeyHistory(parse_rotations(_read(rotations, ROTATIONS_BYTES_MAX)) if rotations is not None else ())
-    now_seconds = int((at - _EPOCH).total_seconds()) if at is not None else int(time.time())
-    return Reader(Policy.parse(_read(policy, POLICY_BYTES_MAX)), now_seconds, history)
-
-
-def _read(path: Path, bytes_max: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(bytes_max + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = (error.strerror if isinstance(error, OSError) else "") or "it has no valid name"
-        raise ConfigError(f"{path} cannot be read: {reason}") from error
-    if len(data) > bytes_max:
-        raise ConfigError(f"{path} has more than {bytes_max} bytes", hint="is it the right file?")
-    return data
 
 
 def _shortfall(evidence: Evidence, required: ProofLevel) -> SealstreamError | None:

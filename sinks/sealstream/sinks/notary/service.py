@@ -7,10 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sealstream.schemas.errors import ConfigError, SealstreamError, Unreachable
-from sealstream.schemas.key_history import KeyHistory, parse_rotations
 from sealstream.schemas.keys import parse_key
-from sealstream.schemas.policy import Policy
-from sealstream.schemas.tenant_map import MAP_SECRET_BYTES
 from sealstream.sinks.notary.anchors.anchor import Anchor, Anchored, Checkpointed
 from sealstream.sinks.notary.anchors.locking import LockAnchor
 from sealstream.sinks.notary.anchors.schedule import AnchorSchedule
@@ -26,6 +23,7 @@ from sealstream.sinks.notary.round_files import RoundFiles
 from sealstream.sinks.notary.signing import LogSigner
 from sealstream.sinks.notary.stored import Store
 from sealstream.worker import logs, memory, metrics
+from sealstream.worker.evidence_settings import key_history_of, map_secret_of, policy_of
 from sealstream.worker.failpoints import Failpoints
 from sealstream.worker.logs import logger
 from sealstream.worker.objects import Objects, open_objects
@@ -220,10 +218,7 @@ def assemble(settings: Settings) -> tuple[Notary, Parts]:
         FormatError: The key, the policy or the rotations are malformed.
     """
     key = parse_key(_required(settings.log_key.get_secret_value(), "LOG_KEY", "sealstream keys new writes it"))
-    policy = Policy.parse(
-        _required(settings.policy, "POLICY", "a policy of C2SP; `quorum none` asks for no witness").encode()
-    )
-    history = KeyHistory(parse_rotations(settings.rotations.encode()) if settings.rotations else ())
+    policy, history = policy_of(settings), key_history_of(settings)
     storage = _required(settings.log_storage, "LOG_STORAGE", "a directory, or an s3://, gs:// or az:// URL")
     url = _required(
         settings.notary_database.get_secret_value(), "NOTARY_DATABASE", "not the store's, nor restored together with it"
@@ -249,7 +244,7 @@ def assemble(settings: Settings) -> tuple[Notary, Parts]:
         points=points,
     )
     keys = (*signer.verifiers, *known_keys(signer.verifiers, history))
-    return Notary(settings.instance, _map_secret(settings), tuple(dict.fromkeys(keys)), parts), parts
+    return Notary(settings.instance, map_secret_of(settings), tuple(dict.fromkeys(keys)), parts), parts
 
 
 def anchors_of(settings: Settings) -> list[Anchor]:
@@ -271,17 +266,6 @@ def _required(value: str, name: str, hint: str) -> str:
     if not value.strip():
         raise ConfigError(f"SEALSTREAM_{name} is not set", hint=hint)
     return value
-
-
-def _map_secret(settings: Settings) -> bytes:
-    text = _required(settings.map_secret.get_secret_value(), "MAP_SECRET", "64 hex digits, from a random source")
-    try:
-        secret = bytes.fromhex(text.strip())
-    except ValueError:
-        secret = b""
-    if len(secret) != MAP_SECRET_BYTES:
-        raise ConfigError("SEALSTREAM_MAP_SECRET is not 64 hex digits", hint="keep it: another one is another map")
-    return secret
 
 
 def run(settings: Settings) -> int:

@@ -9,15 +9,13 @@ from typing import Final
 
 from sealstream.schemas.codec import SchemaById
 from sealstream.schemas.errors import ConfigError
-from sealstream.schemas.key_history import KeyHistory, parse_rotations
-from sealstream.schemas.policy import Policy
-from sealstream.schemas.tenant_map import MAP_SECRET_BYTES
 from sealstream.sinks.proofs.archive import Archive
 from sealstream.sinks.proofs.exporting import Exporter
 from sealstream.sinks.proofs.notary_reader import NotaryReader
 from sealstream.sinks.proofs.proving import Prover
 from sealstream.sinks.proofs.writer_schemas import WriterSchemas
 from sealstream.sinks.store.reader import AuditStore
+from sealstream.worker.evidence_settings import key_history_of, map_secret_of, policy_of
 from sealstream.worker.objects import open_objects
 from sealstream.worker.settings import Settings
 
@@ -53,9 +51,9 @@ def open_prover(settings: Settings, *, schema_by_id: SchemaById | None = None) -
         PolicyInvalid: The policy does not parse.
         RotationInvalid: The records of keys do not parse.
     """
-    secret = _secret(settings)
-    policy = Policy.parse(f"{settings.policy}\n".encode(errors="surrogateescape")) if settings.policy else None
-    history = KeyHistory(parse_rotations(f"{settings.rotations}\n".encode()) if settings.rotations else ())
+    secret = map_secret_of(settings)
+    policy = policy_of(settings) if settings.policy else None
+    history = key_history_of(settings)
     notary = settings.notary_database.get_secret_value()
     if not notary or not settings.log_storage:
         missing = "SEALSTREAM_LOG_STORAGE" if notary else "SEALSTREAM_NOTARY_DATABASE"
@@ -74,16 +72,3 @@ def open_prover(settings: Settings, *, schema_by_id: SchemaById | None = None) -
             usual_seconds=settings.round_age_seconds_max,
         ) as prover:
             yield Provers(store, prover, Exporter(prover, store))
-
-
-def _secret(settings: Settings) -> bytes:
-    text = settings.map_secret.get_secret_value()
-    if not text:
-        raise ConfigError("SEALSTREAM_MAP_SECRET is not set", hint=_WHERE_FROM)
-    try:
-        secret = bytes.fromhex(text)
-    except ValueError:
-        secret = b""
-    if len(secret) != MAP_SECRET_BYTES:
-        raise ConfigError("SEALSTREAM_MAP_SECRET is not 64 hex digits", hint="give the one that the notary has")
-    return secret

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from sealstream.schemas.errors import ConfigError, FormatError, KeyInvalid, SealstreamError, WorkerLost
-from sealstream.schemas.key_history import KeyHistory, parse_rotations
+from sealstream.schemas.key_history import KeyHistory
 from sealstream.schemas.keys import parse_key
 from sealstream.schemas.note_key import COSIGNATURE_TYPES, SignerKey, check_supported
-from sealstream.schemas.policy import Policy
 from sealstream.sinks.witness.beginning import Beginning, begin
 from sealstream.sinks.witness.cosigning import FAILPOINTS, Cosigner
 from sealstream.sinks.witness.judging import Judge, PlainJudge
@@ -22,6 +21,7 @@ from sealstream.sinks.witness.memory import Memory
 from sealstream.sinks.witness.protocol import KnownLogs
 from sealstream.sinks.witness.server import WitnessServer
 from sealstream.worker import logs
+from sealstream.worker.evidence_settings import key_history_of, policy_of
 from sealstream.worker.failpoints import Failpoints
 from sealstream.worker.logs import logger
 from sealstream.worker.settings import Settings, load_settings
@@ -70,7 +70,7 @@ class Witness:
             SealstreamError: A setting is wrong, the memory is another's or cannot be written, or the server has ended.
         """
         settings = self._settings
-        key, known, history = witness_key(settings), known_logs(settings), key_history(settings)
+        key, known, history = witness_key(settings), known_logs(settings), key_history_of(settings)
         path = _path(settings)
         check_in_use(key, history, now_seconds=int(time.time()))
         failpoints = Failpoints.from_environment(FAILPOINTS)
@@ -141,19 +141,7 @@ def known_logs(settings: Settings) -> KnownLogs:
         FormatError: Policy or rotations do not parse.
         HistoryForked: The rotations contradict each other.
     """
-    if not settings.policy:
-        raise ConfigError("SEALSTREAM_POLICY is not set", hint="a witness needs its `log` lines, and `quorum none`")
-    return KnownLogs(Policy.parse(f"{settings.policy}\n".encode(errors="surrogateescape")), key_history(settings))
-
-
-def key_history(settings: Settings) -> KeyHistory:
-    """Return which key followed which.
-
-    Raises:
-        RotationInvalid: A record does not parse, or is not signed by both keys.
-        HistoryForked: Two records contradict each other.
-    """
-    return KeyHistory(parse_rotations(f"{settings.rotations}\n".encode()) if settings.rotations else ())
+    return KnownLogs(policy_of(settings), key_history_of(settings))
 
 
 def check_in_use(key: SignerKey, history: KeyHistory, *, now_seconds: int) -> None:
