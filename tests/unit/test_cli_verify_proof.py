@@ -281,7 +281,7 @@ def test_now_by_default(desk: Desk, capsys: Captured, monkeypatch: pytest.Monkey
     """Without --at the time is now."""
     path = desk.write("a.sealproof", EARLIER.pack())
     for now_seconds, code in ((NOW_SECONDS, ExitCode.OK), (SIGNED_SECONDS - 1_000, ExitCode.FAILED)):
-        monkeypatch.setattr("sealstream.deploy.cli.evidence.time.time", lambda now=now_seconds: float(now))
+        monkeypatch.setattr("sealstream.deploy.cli.reading.time.time", lambda now=now_seconds: float(now))
         assert main(["verify-proof", str(path), "--policy", str(desk.folder / "policy")]) == code
     assert "future" in capsys.readouterr().err
 
