@@ -15,7 +15,6 @@ from sealstream.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from sealstream.sinks.verifier.published import Against
-    from sealstream.worker.evidence_settings import map_secret_of
     from sealstream.worker.settings import Settings
 
 _FILE_BYTES_MAX: Final = 4_000_000
@@ -70,6 +69,7 @@ def against_of(
         ConfigError: A file cannot be read, a setting is malformed, or it is not said whom to believe.
     """
     from sealstream.sinks.verifier.published import Against
+    from sealstream.worker.evidence_settings import map_secret_of
 
     storage = log or settings.log_storage
     is_asked = any(one is not None for one in (policy, log, checkpoint, age_seconds_max))
