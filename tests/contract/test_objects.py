@@ -73,6 +73,31 @@ def test_missing_objects(kind: str, storage: MakeStorage) -> None:
             reading.get(path)
 
 
+@pytest.mark.parametrize("kind", WRITABLE)
+def test_what_is_written_once(kind: str, storage: MakeStorage) -> None:
+    """What is written once is there as a whole then, also where a writer that died had left a part of it."""
+    reading, writing = storage(kind)
+    writing.put("a/torn", b"wh")
+    writing.put_many([("a/torn", b"whole"), ("b/new", b"new")], write_once=True)
+    writing.put_many([("a/torn", b"whole")], write_once=True)
+    assert list(reading.get_many(["a/torn", "b/new"])) == [b"whole", b"new"]
+    assert reading.list("") == ["a/torn", "b/new"]
+
+
+@pytest.mark.parametrize("kind", WRITABLE)
+def test_what_is_deleted(kind: str, storage: MakeStorage) -> None:
+    """What was deleted is missing, the rest is there, and deleting what is not there is no error."""
+    reading, writing = storage(kind)
+    writing.put_many((f"a/{name}", b"x") for name in ("1", "2", "b/1", "b/c/2", "bb/1"))
+    writing.delete_many(["a/1", "a/nothing", "no/folder"])
+    writing.delete_below("a/b")
+    writing.delete_below("a/nothing")
+    assert reading.list("") == ["a/2", "a/bb/1"]
+    for refused in (lambda: writing.delete_many(["../a"]), lambda: writing.delete_below("")):
+        with pytest.raises(NameInvalid):
+            refused()
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_many_are_read_in_their_order(kind: str, storage: MakeStorage) -> None:
     """Many objects come in the order they were asked for, and those that are missing as nothing."""
@@ -126,7 +151,13 @@ def test_paths_that_lead_elsewhere(kind: str, path: str, storage: MakeStorage) -
 def test_http_is_read_only(storage: MakeStorage) -> None:
     """A web server is read from only: writing and listing say so."""
     reading, _ = storage("http")
-    for call in (lambda: reading.put("a", b""), lambda: reading.put_many([]), lambda: reading.list("")):
+    for call in (
+        lambda: reading.put("a", b""),
+        lambda: reading.put_many([]),
+        lambda: reading.list(""),
+        lambda: reading.delete_many([]),
+        lambda: reading.delete_below("a"),
+    ):
         with pytest.raises(ConfigError):
             call()
 

@@ -71,13 +71,21 @@ class FailingObjects:
         else:
             self.objects.put(path, data)
 
-    def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
+    def put_many(self, files: Iterable[tuple[str, bytes]], *, write_once: bool = False) -> None:
         """Write many, or fail."""
         found = list(files)
         if any(self.word in path for path, _ in found):
-            self.once.around(lambda: self.objects.put_many(found))
+            self.once.around(lambda: self.objects.put_many(found, write_once=write_once))
         else:
-            self.objects.put_many(found)
+            self.objects.put_many(found, write_once=write_once)
+
+    def delete_many(self, paths: Iterable[str]) -> None:
+        """Delete."""
+        self.objects.delete_many(paths)
+
+    def delete_below(self, prefix: str) -> None:
+        """Delete."""
+        self.objects.delete_below(prefix)
 
     def sync(self) -> None:
         """Make it durable."""

@@ -84,9 +84,19 @@ class MemoryObjects:
         """Write an object."""
         self.files[path] = data
 
-    def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
+    def put_many(self, files: Iterable[tuple[str, bytes]], *, write_once: bool = False) -> None:
         """Write objects."""
+        del write_once
         self.files.update(files)
+
+    def delete_many(self, paths: Iterable[str]) -> None:
+        """Delete objects."""
+        for path in paths:
+            self.files.pop(path, None)
+
+    def delete_below(self, prefix: str) -> None:
+        """Delete the objects below a path."""
+        self.delete_many(self.list(f"{prefix}/"))
 
     def sync(self) -> None:
         """Do nothing: there is no disk."""

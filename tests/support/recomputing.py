@@ -15,10 +15,10 @@ from sealstream.schemas.violation import Violation
 from sealstream.sinks.verifier.chains import Chains as VerifiedChains
 from sealstream.sinks.verifier.records import Chain
 from sealstream.sinks.verifier.state import Position
+from sealstream.sinks.witness.recomputing.epochs import Epochs
 from sealstream.sinks.witness.recomputing.published import PublishedRounds
 from sealstream.sinks.witness.recomputing.recomputation import Recomputation
 from sealstream.sinks.witness.recomputing.sources import Sources
-from sealstream.sinks.witness.recomputing.strands import Packed
 from sealstream.sinks.witness.recomputing.trees import Changes, Log, Tenants, layered
 from support.chained import INSTANCE, Chains
 from support.chained import Sealed as Record
@@ -52,9 +52,19 @@ class MemoryObjects:
         """Write an object."""
         self.files[path] = data
 
-    def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
+    def put_many(self, files: Iterable[tuple[str, bytes]], *, write_once: bool = False) -> None:
         """Write objects."""
+        del write_once
         self.files.update(files)
+
+    def delete_many(self, paths: Iterable[str]) -> None:
+        """Delete objects."""
+        for path in paths:
+            self.files.pop(path, None)
+
+    def delete_below(self, prefix: str) -> None:
+        """Delete the objects below a path."""
+        self.delete_many(self.list(f"{prefix}/"))
 
     def sync(self) -> None:
         """Do nothing."""
@@ -234,6 +244,7 @@ class MemoryJudge:
         violations: What is recorded.
         at_once: How many records come at once.
         stored: The entries whose hashes are published for each chain; nobody's if not given.
+        older: The epoch before: its audit.chained, and what the verifier says of it.
     """
 
     entries: Mapping[int, list[Sealed]]
@@ -241,6 +252,7 @@ class MemoryJudge:
     violations: MemoryViolations = field(default_factory=MemoryViolations)
     at_once: int = 3
     stored: Mapping[int, list[Sealed]] | None = None
+    older: tuple[Mapping[int, list[Sealed]], MemoryWord] | None = None
     changes: Changes = field(default_factory=lambda: Changes(Log()))
 
     def judge(
@@ -251,20 +263,25 @@ class MemoryJudge:
         publish_rounds(objects, rounds)
         if self.stored is not None:
             publish_chains(objects, self.stored, last_ends(self.stored))
-        known = {name: Packed(*packed) for name, packed in self.changes.chains.items()}
         tenants = Tenants(SECRET, ())
-        tenants.update(known.items())
-        sources = cast("Any", Sources)(
-            self.word,
-            MemoryLog(self.entries, at_once=self.at_once),
-            self.violations,
-            PublishedRounds(objects),
-            instance=INSTANCE,
-            partitions=PARTITIONS,
-        )
+        tenants.update(self.changes.chains.items())
+        published = PublishedRounds(objects)
+        newest = self._sources(self.entries, self.word, published)
+        older = None if self.older is None else self._sources(*self.older, published)
+        epochs = Epochs(newest, lambda: older)
         asked = root_checkpoint(INSTANCE, rounds) if checkpoint is None else checkpoint
+        while self.changes.log.size < asked.size:
+            self._advance(epochs, asked, tenants, deadline)
+
+    def _advance(self, epochs: Epochs, asked: Checkpoint, tenants: Tenants, deadline: float) -> None:
+        known, roots = self.changes.chains, self.changes.roots
         load = layered(known, below=lambda _name: None)
-        recomputation = Recomputation(sources, asked, log=self.changes.log, load=load, tenants=tenants)
+        recomputation = Recomputation(epochs, asked, log=self.changes.log, load=load, tenants=tenants)
         recomputation.advance(deadline)
         found = recomputation.changes
-        self.changes = Changes(found.log, known | found.chains, self.changes.roots | found.roots)
+        self.changes = Changes(found.log, known | found.chains, roots | found.roots)
+
+    def _sources(self, entries: Mapping[int, list[Sealed]], word: MemoryWord, published: PublishedRounds) -> Sources:
+        log = MemoryLog(entries, at_once=self.at_once)
+        made = cast("Any", Sources)(word, log, self.violations, published, instance=INSTANCE, partitions=len(entries))
+        return cast("Sources", made)

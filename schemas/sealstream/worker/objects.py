@@ -70,11 +70,35 @@ class Objects(Protocol):
         """
         ...
 
-    def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
+    def put_many(self, files: Iterable[tuple[str, bytes]], *, write_once: bool = False) -> None:
         """Write many objects, in any order: all of them are there when it returns, and any of them if it raises.
+
+        Arguments:
+            files: Paths and bytes.
+            write_once: Nobody is told of any of them before this returns, and there are no other bytes that may ever be
+                at such a path. Then one that was not there before may be there in part until this returns, or after a
+                crash until it is put again. One that was there is replaced as a whole, as always.
 
         Raises:
             SealstreamError: What :meth:`put` raises, of one that failed.
+        """
+        ...
+
+    def delete_many(self, paths: Iterable[str]) -> None:
+        """Delete objects; one that is not there is deleted already.
+
+        Raises:
+            ConfigError: The storage is there to be read only.
+            StoreError: The storage refuses. Any of them may be deleted.
+            Unreachable: There was no answer in time. The same.
+        """
+        ...
+
+    def delete_below(self, prefix: str) -> None:
+        """Delete the objects below a path, if there are any, and the folder if there are folders.
+
+        Raises:
+            SealstreamError: What :meth:`delete_many` and :meth:`list` raise; NameInvalid for an empty path.
         """
         ...
 

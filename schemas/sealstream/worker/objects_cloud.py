@@ -6,8 +6,9 @@ import os
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import obstore
@@ -25,6 +26,9 @@ _AT_ONCE: Final = 16
 
 _WAITING_MAX: Final = 4 * _AT_ONCE
 """Objects in memory that wait to be written."""
+
+_DELETED_TOGETHER: Final = 1_000
+"""As many as one request of S3 takes."""
 
 _RETRIES_MAX: Final = 5
 _STATUS: Final = re.compile(r"status(?: code)?:? (\d{3})\b", re.IGNORECASE)
@@ -65,8 +69,9 @@ class CloudObjects:
         with cloud_errors(self._url, "write", path):
             obstore.put(self._store, path, data, use_multipart=False)
 
-    def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
+    def put_many(self, files: Iterable[tuple[str, bytes]], *, write_once: bool = False) -> None:
         """Write many objects, some at the same time: :meth:`sealstream.worker.objects.Objects.put_many`."""
+        del write_once  # an object is there as a whole or not at all
         pending: set[Future[None]] = set()
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="objects") as writers:
             try:
@@ -79,6 +84,28 @@ class CloudObjects:
                 _raise_first(done)
             finally:
                 writers.shutdown(wait=False, cancel_futures=True)
+
+    def delete_many(self, paths: Iterable[str]) -> None:
+        """Delete objects, a thousand to a request: :meth:`sealstream.worker.objects.Objects.delete_many`."""
+        rest = iter(paths)
+        while block := list(islice(rest, _DELETED_TOGETHER)):
+            for path in block:
+                check_path(path)
+            try:
+                with cloud_errors(self._url, "delete", block[0]):
+                    obstore.delete(self._store, block)
+            except ObjectMissing:  # some stores say so of one: the others may be left
+                self._delete_each(block)
+
+    def delete_below(self, prefix: str) -> None:
+        """Delete what is below a path: :meth:`sealstream.worker.objects.Objects.delete_below`."""
+        check_path(check_prefix(prefix))
+        self.delete_many(self.list(prefix))
+
+    def _delete_each(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            with suppress(ObjectMissing), cloud_errors(self._url, "delete", path):
+                obstore.delete(self._store, path)
 
     def sync(self) -> None:
         """Do nothing: an object store has written an object for good when it says that it has."""
@@ -130,7 +157,7 @@ def cloud_errors(url: str, what: str, path: str) -> Generator[None]:
 
     Arguments:
         url: The store.
-        what: What is done: ``read``, ``write`` or ``list``.
+        what: What is done: ``read``, ``write``, ``delete`` or ``list``.
         path: To which object.
     """
     try:

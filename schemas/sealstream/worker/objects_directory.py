@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import stat
 import threading
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from sealstream.worker.objects import LISTED_MAX, OBJECT_BYTES_MAX, check_path, 
 _MODE: Final = 0o644
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class DirectoryObjects:
@@ -65,7 +67,7 @@ class DirectoryObjects:
         # reads it, and it does not take the place of anything.
         temporary = f"{folder}/.{name}.{os.getpid()}-{threading.get_ident()}"
         try:
-            descriptor = self._create(temporary, folder)
+            descriptor = self._create(temporary, folder, _WRITE)
             try:
                 _write_all(descriptor, data)
             finally:
@@ -77,10 +79,33 @@ class DirectoryObjects:
         # A process that dies here has written the file. A power cut may still take it away, cut it or empty it, until
         # sync() has returned: whoever puts files that others rely on syncs before he lets them know.
 
-    def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
+    def put_many(self, files: Iterable[tuple[str, bytes]], *, write_once: bool = False) -> None:
         """Write many files: :meth:`sealstream.worker.objects.Objects.put_many`."""
+        put = self._put_new if write_once else self.put
         for path, data in files:
-            self.put(path, data)
+            put(path, data)
+
+    def delete_many(self, paths: Iterable[str]) -> None:
+        """Delete files, and leave their folders: :meth:`sealstream.worker.objects.Objects.delete_many`."""
+        for path in paths:
+            check_path(path)
+            try:
+                os.unlink(f"{self._root}/{path}")  # noqa: PTH108  # as above: many files
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise self._refused("delete", path, error) from error
+
+    def delete_below(self, prefix: str) -> None:
+        """Delete a folder with all that is in it: :meth:`sealstream.worker.objects.Objects.delete_below`."""
+        path = check_prefix(prefix)
+        check_path(path)
+        try:
+            shutil.rmtree(f"{self._root}/{path}")  # follows no link
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._refused("delete", path, error) from error
 
     def sync(self) -> None:
         """Write to the disk what the file system still holds in memory: :meth:`sealstream.worker.objects.Objects.sync`.
@@ -113,14 +138,35 @@ class DirectoryObjects:
                 raise StoreError(f"{self._root} has more than {LISTED_MAX} files below {path!r}")
         return sorted(found)
 
-    def _create(self, temporary: str, folder: str) -> int:
+    def _put_new(self, path: str, data: bytes) -> None:
+        """Write a file in its place, if there is none: a third less work than to write another one and rename it."""
+        check_path(path)
+        final = f"{self._root}/{path}"
         try:
-            return os.open(temporary, _WRITE, _MODE)
+            descriptor = self._create(final, final.rpartition("/")[0], _NEW)
+        except FileExistsError:
+            self.put(path, data)  # whole or cut, readers may have it: it is replaced as a whole
+            return
+        except OSError as error:
+            raise self._refused("write", path, error) from error
+        try:
+            _write_all(descriptor, data)
+        except OSError as error:
+            Path(final).unlink(missing_ok=True)
+            raise self._refused("write", path, error) from error
+        finally:
+            os.close(descriptor)
+        # A process that dies before this line leaves a file that is cut or empty, of which nobody knows yet. Whoever
+        # puts it again finds it in the place, and replaces it.
+
+    def _create(self, file: str, folder: str, flags: int) -> int:
+        try:
+            return os.open(file, flags, _MODE)
         except FileNotFoundError:
             if not Path(self._root).is_dir():  # unmounted, or removed: nothing is begun in its place
                 raise
             os.makedirs(folder, exist_ok=True)  # noqa: PTH103  # ten thousand times: a Path costs more than the call
-            return os.open(temporary, _WRITE, _MODE)
+            return os.open(file, flags, _MODE)
 
     def _read(self, descriptor: int, path: str, size: int, bytes_max: int) -> bytes:
         """Read a file to its end, one byte more than allowed at most."""

@@ -50,9 +50,19 @@ class HttpObjects:
         del path, data
         self._refuse()
 
-    def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
+    def put_many(self, files: Iterable[tuple[str, bytes]], *, write_once: bool = False) -> None:
         """Refuse: :meth:`sealstream.worker.objects.Objects.put_many`."""
-        del files
+        del files, write_once
+        self._refuse()
+
+    def delete_many(self, paths: Iterable[str]) -> None:
+        """Refuse: :meth:`sealstream.worker.objects.Objects.delete_many`."""
+        del paths
+        self._refuse()
+
+    def delete_below(self, prefix: str) -> None:
+        """Refuse: :meth:`sealstream.worker.objects.Objects.delete_below`."""
+        del prefix
         self._refuse()
 
     def sync(self) -> None:

@@ -83,7 +83,7 @@ class RoundFiles:
         damaged: list[str] = []
         growths = (_root_growth(made), *(_chain_growth(one) for one in made.chains))
         files = self._grown(growths, damaged)
-        self._objects.put_many(files)
+        self._objects.put_many(files, write_once=True)
         self._objects.put(coverage_path(made.round), made.coverage)
         # A crash before this line leaves any part of the round's files. The notary starts with the last round that its
         # database has, and writes it again.
@@ -115,7 +115,7 @@ class RoundFiles:
             Unreachable: It does not answer. The same.
         """
         edge = TileEdge()
-        self._objects.put_many(self._made_anew(_prefix(name), edge, iter(entries)))
+        self._objects.put_many(self._made_anew(_prefix(name), edge, iter(entries)), write_once=True)
         if (edge.size, edge.root()) != (size, root):
             raise TreeDiffers(
                 f"{_shown(name)}: {edge.size} entries of the store do not come to the root of its head at {size}",
