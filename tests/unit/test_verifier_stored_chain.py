@@ -164,6 +164,15 @@ def test_swapped_rows_are_reordered() -> None:
     assert _check(rows, _end(rows)) == [("reordered", 6), ("reordered", 7)]
 
 
+def test_an_entry_written_twice_is_a_fork() -> None:
+    """A right entry that stands at another place as well claims both; one that was only moved there is reordered."""
+    rows = _rows()
+    again = rows[6]._replace(seq=len(rows))
+
+    assert _check([*rows, again], _end(rows)) == [("fork", len(rows))]
+    assert _check([*rows[:6], *rows[7:], again], _end(rows)) == [("gap", 6), ("reordered", len(rows))]
+
+
 def test_a_cut_tail_is_truncated() -> None:
     """Rows missing at the end show by the table of heads, or by payloads that were left behind."""
     rows = _rows()

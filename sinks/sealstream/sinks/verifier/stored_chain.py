@@ -139,6 +139,7 @@ class StoredChain:
         self._lost_to = -1  # the last offset that the entry before declares lost, if it is a gap
         self._highest = -1 if seen is None else seen.seq
         self._lost: set[int] = set()
+        self._lost_uncounted = False
         if genesis is not None:
             self._pin(genesis)
 
@@ -291,6 +292,9 @@ class StoredChain:
         if entry.tenant != self.tenant:
             found = (self.tenant.encode(), entry.tenant.encode())
             return self._violation(ViolationType.FOREIGN, row, "the entry belongs to another chain", *found)
+        if entry.seq != row.seq and self._was_right(entry.seq):
+            message = f"the entry says seq {entry.seq}, where it was right, and stands at {row.seq} as well"
+            return self._violation(ViolationType.FORK, row, message)
         if entry.seq != row.seq:
             message = f"the entry says seq {entry.seq}, and stands at {row.seq}"
             return self._violation(ViolationType.REORDERED, row, message)
@@ -454,10 +458,15 @@ class StoredChain:
             return self.tenant == partition_chain(entry.partition)
         return not self._partitions or partition_of(self.tenant.encode(), self._partitions) == entry.partition
 
+    def _was_right(self, seq: int) -> bool:
+        """Return whether the entry of a place before this one was found there, with nothing wrong."""
+        return seq < self._next and seq not in self._lost and not self._lost_uncounted
+
     def _lose(self, seqs: range) -> None:
         """Remember that entries cannot serve the rules of repeats any more, or give these up if it is too many."""
         if len(self._lost) + len(seqs) > LOST_MAX:
             self._window = None
+            self._lost_uncounted = True
         else:
             self._lost.update(seqs)
 
