@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -52,7 +53,7 @@ def test_reader_sees_a_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(StoreError, match="No space left"):
+    with pytest.raises(Unreachable, match="No space left"):
         objects.put("a", b"after")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"before")]
 
@@ -86,14 +87,43 @@ def test_what_a_dead_writer_left_is_no_object(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_vanishes_is_not_begun_anew(tmp_path: Path) -> None:
-    """Where a disk is unmounted under a running worker, it does not write into the empty place."""
+    """Where a disk is unmounted under a running worker, it does not write into the empty place, and waits for it."""
     directory = tmp_path / "log"
     directory.mkdir()
     objects = DirectoryObjects(directory)
     directory.rmdir()
-    with pytest.raises(StoreError):
+    with pytest.raises(Unreachable, match="could not write a/b"):
         objects.put("a/b", b"x")
     assert not directory.exists()
+
+
+def test_a_file_in_the_place_of_the_directory_is_waited_for(tmp_path: Path) -> None:
+    """Whatever has become of the directory, it is told as an error of the storage, and not as a defect."""
+    directory = tmp_path / "log"
+    directory.mkdir()
+    objects = DirectoryObjects(directory)
+    directory.rmdir()
+    directory.write_bytes(b"")
+    with pytest.raises(Unreachable):
+        objects.put("a/b", b"x")
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(errno.ENOSPC, Unreachable), (errno.EROFS, Unreachable), (errno.EACCES, StoreError)]
+)
+def test_a_disk_that_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]
+) -> None:
+    """A disk that is full, or was made read-only, is waited for; what nobody may write to needs a person."""
+
+    def refuse(*_arguments: object, **_options: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    objects = DirectoryObjects(tmp_path)
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "unlink", refuse)  # neither can be removed what was not written
+    with pytest.raises(error, match=os.strerror(number)):
+        objects.put("a", b"x")
 
 
 class _Answers(BaseHTTPRequestHandler):

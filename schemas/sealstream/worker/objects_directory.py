@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import stat
@@ -11,13 +13,30 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from sealstream.schemas.errors import ConfigError, ObjectMissing, StoreError
+from sealstream.schemas.errors import ConfigError, ObjectMissing, StoreError, Unreachable
 from sealstream.worker.objects import LISTED_MAX, OBJECT_BYTES_MAX, check_path, check_prefix, get_each
 
 _MODE: Final = 0o644
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_PASSING: Final = frozenset(
+    {
+        errno.EDQUOT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.EIO,
+        errno.ENODEV,
+        errno.ENOSPC,
+        errno.ENOTCONN,
+        errno.ENXIO,
+        errno.EROFS,
+        errno.ESHUTDOWN,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
+"""What is over once a disk is back, or has space again: whoever writes waits for it, as for any other server."""
 
 
 class DirectoryObjects:
@@ -74,7 +93,7 @@ class DirectoryObjects:
                 os.close(descriptor)
             os.rename(temporary, final)  # noqa: PTH104  # as below: this is done for each of many files
         except OSError as error:
-            Path(temporary).unlink(missing_ok=True)
+            _remove(temporary)
             raise self._refused("write", path, error) from error
         # A process that dies here has written the file. A power cut may still take it away, cut it or empty it, until
         # sync() has returned: whoever puts files that others rely on syncs before he lets them know.
@@ -152,7 +171,7 @@ class DirectoryObjects:
         try:
             _write_all(descriptor, data)
         except OSError as error:
-            Path(final).unlink(missing_ok=True)
+            _remove(final)
             raise self._refused("write", path, error) from error
         finally:
             os.close(descriptor)
@@ -179,12 +198,21 @@ class DirectoryObjects:
             raise StoreError(f"{self._root}/{path} has more than {bytes_max} bytes")
         return b"".join(pieces)
 
-    def _refused(self, what: str, path: str, error: OSError) -> StoreError:
-        return StoreError(f"the storage {self._root} could not {what} {path}: {error.strerror or error}")
+    def _refused(self, what: str, path: str, error: OSError) -> StoreError | Unreachable:
+        message = f"the storage {self._root} could not {what} {path}: {error.strerror or error}"
+        if error.errno in _PASSING or not Path(self._root).is_dir():
+            return Unreachable(message, hint="see whether its disk is mounted, writable, sound, and has space left")
+        return StoreError(message)
 
     def _unlisted(self, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
             raise self._refused("list", str(error.filename), error)
+
+
+def _remove(file: str) -> None:
+    """Remove what could not be written, if that is possible: where it is not, nobody reads what is left of it."""
+    with contextlib.suppress(OSError):  # why the file could not be written is the error to be told
+        os.unlink(file)  # noqa: PTH108  # as above
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
