@@ -5,10 +5,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from sealstream.kafka.admin import TopicAdmin
+from sealstream.kafka.admin import TopicAdmin, TopicState
+from sealstream.kafka.topics import TopicNames
 from sealstream.schemas.checkpoint import Checkpoint, root_origin
 from sealstream.schemas.errors import (
     CheckpointRefused,
@@ -20,10 +24,10 @@ from sealstream.schemas.errors import (
     Unreachable,
 )
 from sealstream.schemas.merkle import EMPTY_ROOT
-from sealstream.schemas.tenant_map import MAP_SECRET_BYTES
 from sealstream.schemas.violation import ROOT_LOG, Violation, ViolationType
 from sealstream.sinks.witness.judging import Behind
 from sealstream.sinks.witness.recomputing.chained_log import ChainedLog
+from sealstream.sinks.witness.recomputing.epochs import Epochs
 from sealstream.sinks.witness.recomputing.memory import JudgeMemory
 from sealstream.sinks.witness.recomputing.open_violations import OpenViolations
 from sealstream.sinks.witness.recomputing.published import PublishedRounds
@@ -34,6 +38,7 @@ from sealstream.sinks.witness.recomputing.sources import Sources
 from sealstream.sinks.witness.recomputing.trees import Changes, Tenants, layered
 from sealstream.sinks.witness.recomputing.word import VerifiersWord
 from sealstream.worker import metrics
+from sealstream.worker.evidence_settings import map_secret_of
 from sealstream.worker.logs import logger
 from sealstream.worker.objects import Objects, open_objects
 from sealstream.worker.settings import Settings
@@ -62,7 +67,7 @@ class RecomputingJudge:
         self._writing = threading.Lock()
         self._changes = Changes(memory.log())  # what is right, and perhaps not on disk yet
         self._tenants: Tenants | None = None
-        self._sources: Sources | None = None
+        self._epochs: Epochs | None = None
         self._reporter: Reporter | None = None
         self._running: Recomputation | None = None
         self._waits_for = "nothing was asked yet"
@@ -174,16 +179,17 @@ class RecomputingJudge:
         raise Refusal(CheckpointRefused(message, hint="the log shows two histories"), violation)
 
     def _begin(self, checkpoint: Checkpoint) -> Recomputation:
-        sources = self._open_sources()
-        if self._changes.log.size == 0 and self._settings.epoch > 1:
+        epochs, epoch = self._open_epochs(), self._settings.epoch
+        if self._changes.log.size == 0 and epoch > 1 and (epoch > 2 or epochs.older() is None):
             raise SourceExpired(
-                f"the witness remembers nothing of the epochs before epoch {self._settings.epoch}",
+                f"the witness remembers nothing of the epochs before epoch {epoch}",
                 hint="start it with the settings of the first epoch, or with the memory of a witness that saw them",
             )
+        epochs.needed = False
         load = layered(self._changes.chains, below=self._memory.chain)
         if self._tenants is None:
             self._tenants = self._all_tenants()
-        return Recomputation(sources, checkpoint, log=self._changes.log, load=load, tenants=self._tenants)
+        return Recomputation(epochs, checkpoint, log=self._changes.log, load=load, tenants=self._tenants)
 
     def _all_tenants(self) -> Tenants:
         """Return the map of all chains as they are known to be right."""
@@ -198,6 +204,8 @@ class RecomputingJudge:
             before = self._changes
             self._changes = Changes(found.log, before.chains | found.chains, before.roots | found.roots)
         self._running = None
+        if self._epochs is not None and running.covers and running.is_newest and not self._epochs.needed:
+            self._epochs.let_go()
         metrics.WITNESS_RECOMPUTED_ENTRIES.inc(running.entries)
         metrics.WITNESS_RECOMPUTED_ROUNDS.inc(len(found.roots))
         logger().info("rounds recomputed", rounds=len(found.roots), size=found.log.size, chains=len(found.chains))
@@ -217,7 +225,7 @@ class RecomputingJudge:
     def _forget(self) -> None:
         """Throw a recomputation away, and the connections with it."""
         self._drop()
-        self._close_sources()
+        self._close_epochs()
 
     def _refuse(self, refusal: Refusal) -> None:
         violation = refusal.violation
@@ -236,18 +244,16 @@ class RecomputingJudge:
     def _client_id(self) -> str:
         return f"{self._settings.instance}-witness-{self._settings.member()}"
 
-    def _open_sources(self) -> Sources:
+    def _open_epochs(self) -> Epochs:
         """Return the connections to Kafka, made if there are none.
 
         Raises:
             Unreachable: A topic is not there.
             InstanceDiffers: A topic has another number of partitions.
         """
-        if self._sources is None:
-            settings, topics, connection = self._settings, self._settings.topics(), self._settings.connection()
-            states = TopicAdmin(connection, timeout_seconds=WAIT_SECONDS / 2).describe(
-                (topics.chained, topics.verifier)
-            )
+        if self._epochs is None:
+            settings, topics = self._settings, self._settings.topics()
+            states = self._describe(topics)
             for name in (topics.chained, topics.verifier):
                 if name not in states:
                     raise Unreachable(f"the topic {name} does not exist", hint="sealstream topics create")
@@ -257,33 +263,62 @@ class RecomputingJudge:
                         f" {settings.partitions}",
                         hint="set SEALSTREAM_PARTITIONS to what genesis pins",
                     )
-            name = self._client_id
-            self._sources = Sources(
-                VerifiersWord(
-                    connection,
-                    topics.verifier,
-                    partitions=settings.partitions,
-                    instance=settings.instance,
-                    chained_topic_id=states[topics.chained].topic_id,
-                    client_id=name,
-                ),
-                ChainedLog(connection, topics.chained, client_id=name),
-                OpenViolations(connection, topics.violations, client_id=name),
-                self._published,
-                instance=settings.instance,
-                partitions=settings.partitions,
-            )
-        return self._sources
+            violations = OpenViolations(settings.connection(), topics.violations, client_id=self._client_id)
+            self._epochs = Epochs(self._connect(topics, states, violations), partial(self._open_older, violations))
+        return self._epochs
 
-    def _close_sources(self) -> None:
-        sources, self._sources = self._sources, None
-        if sources is not None:
-            for close in (sources.word.close, sources.chained.close, sources.violations.close):
-                close()
+    def _open_older(self, violations: OpenViolations) -> Sources | None:
+        """Open the epoch before that of the settings; return ``None`` if it is not on this cluster.
+
+        Raises:
+            InstanceDiffers: Its topics have different numbers of partitions.
+            Unreachable: Kafka does not answer.
+        """
+        if self._settings.epoch == 1:
+            return None
+        topics = replace(self._settings.topics(), epoch=self._settings.epoch - 1)
+        states = self._describe(topics)
+        if not states.keys() >= {topics.chained, topics.verifier}:
+            return None
+        if states[topics.chained].partitions != states[topics.verifier].partitions:
+            raise InstanceDiffers(
+                f"{topics.chained} and {topics.verifier} have different numbers of partitions",
+                hint="one of them was made anew: see who did",
+            )
+        logger().info("the epoch before is opened: rounds of it are left", epoch=topics.epoch)
+        return self._connect(topics, states, violations)
+
+    def _describe(self, topics: TopicNames) -> Mapping[str, TopicState]:
+        admin = TopicAdmin(self._settings.connection(), timeout_seconds=WAIT_SECONDS / 2)
+        return admin.describe((topics.chained, topics.verifier))
+
+    def _connect(self, topics: TopicNames, states: Mapping[str, TopicState], violations: OpenViolations) -> Sources:
+        connection, name = self._settings.connection(), f"{self._client_id}-e{topics.epoch}"
+        partitions = states[topics.chained].partitions
+        return Sources(
+            VerifiersWord(
+                connection,
+                topics.verifier,
+                partitions=partitions,
+                instance=self._settings.instance,
+                chained_topic_id=states[topics.chained].topic_id,
+                client_id=name,
+            ),
+            ChainedLog(connection, topics.chained, client_id=name),
+            violations,
+            self._published,
+            instance=self._settings.instance,
+            partitions=partitions,
+        )
+
+    def _close_epochs(self) -> None:
+        epochs, self._epochs = self._epochs, None
+        if epochs is not None:
+            epochs.close()
 
     def _close(self) -> None:
         with self._lock:
-            self._close_sources()
+            self._close_epochs()
             self._memory.close()
 
 
@@ -302,27 +337,8 @@ def open_judge(settings: Settings, path: Path) -> RecomputingJudge:
     if not settings.log_storage:
         raise ConfigError("SEALSTREAM_LOG_STORAGE is not set", hint="name where the notary publishes the rounds")
     settings.connection()
-    secret = map_secret(settings)
+    secret = map_secret_of(settings)
     objects = open_objects(settings.log_storage, timeout_seconds=WAIT_SECONDS / 2)
     return RecomputingJudge(
         settings, objects, JudgeMemory(path, instance=settings.instance, secret=secret), secret=secret
     )
-
-
-def map_secret(settings: Settings) -> bytes:
-    """Return what the nonces of the tenant map are made from.
-
-    Raises:
-        ConfigError: It is not set, or malformed.
-    """
-    text = settings.map_secret.get_secret_value().strip()
-    hint = f"give the notary's, {2 * MAP_SECRET_BYTES} hex digits, as SEALSTREAM_MAP_SECRET_FILE"
-    if not text:
-        raise ConfigError("SEALSTREAM_MAP_SECRET is not set", hint=hint)
-    try:
-        secret = bytes.fromhex(text)
-    except ValueError:
-        secret = b""
-    if len(secret) != MAP_SECRET_BYTES or len(text) != 2 * MAP_SECRET_BYTES:
-        raise ConfigError("SEALSTREAM_MAP_SECRET is malformed", hint=hint)
-    return secret

@@ -1,7 +1,9 @@
-"""The rounds up to one checkpoint, recomputed from audit.chained one by one, in steps that can be gone on with.
+"""The rounds of one epoch up to one checkpoint, recomputed from audit.chained, in steps that can be gone on with.
 
 First each round is computed to its end and compared with the published one. Then the chains are followed on to where
 the verifier stands: only its heads say that what was read is what it has verified. Nothing counts before that.
+
+Where a round of another epoch comes, a recomputation ends: that round is the first one of the next recomputation.
 """
 
 from __future__ import annotations
@@ -35,25 +37,29 @@ from sealstream.sinks.witness.recomputing.differences import (
     map_differs,
     place_differs,
 )
+from sealstream.sinks.witness.recomputing.epochs import Epochs
 from sealstream.sinks.witness.recomputing.naming import Naming
 from sealstream.sinks.witness.recomputing.open_round import OpenRound
+from sealstream.sinks.witness.recomputing.published import PublishedRound
 from sealstream.sinks.witness.recomputing.refusal import Refusal
 from sealstream.sinks.witness.recomputing.sources import Sources
 from sealstream.sinks.witness.recomputing.strands import Packed, Strands
-from sealstream.sinks.witness.recomputing.stretch import Place, Stretch, follow
+from sealstream.sinks.witness.recomputing.stretch import Followed, Place, Stretch, follow
 from sealstream.sinks.witness.recomputing.trees import Changes, Log, Tenants, layered
 
 RETRY_SECONDS: Final = 2
 """When asking again may help, where little is missing."""
 _ALTERED: Final = "audit.chained was altered after it was verified: see who may write to the brokers' disks"
-_EPOCH: Final = "the rounds of an epoch are witnessed with the settings of that epoch: SEALSTREAM_EPOCH"
+_EPOCH: Final = (
+    "start the witness with SEALSTREAM_EPOCH of that epoch: it reads the topics of its own and the one before"
+)
 
 
 class Recomputation:
-    """The rounds from where the judge stands up to one checkpoint.
+    """The rounds from where the judge stands up to one checkpoint, or up to a round of another epoch.
 
     Arguments:
-        sources: What is read.
+        epochs: What is read.
         checkpoint: The checkpoint.
         log: The root log as the judge has it.
         load: Returns a chain as the judge has it.
@@ -62,7 +68,7 @@ class Recomputation:
 
     def __init__(
         self,
-        sources: Sources,
+        epochs: Epochs,
         checkpoint: Checkpoint,
         *,
         log: Log,
@@ -72,7 +78,11 @@ class Recomputation:
         self.checkpoint = checkpoint
         self.changes = Changes(log.copy())
         self.entries = 0
-        self._sources = sources
+        self.covers = False
+        """Whether a round of it covers anything."""
+        self._epochs = epochs
+        self._sources = epochs.newest
+        self._end = checkpoint.size
         self._before = load
         self._tenants = tenants
         self._load = layered(self.changes.chains, below=load)
@@ -81,7 +91,7 @@ class Recomputation:
         self._reads = False
         self._round: OpenRound | None = None
         self._differs: Difference | None = None
-        self._heads: dict[bytes, tuple[int, bytes]] | None = None
+        self._followed: Followed | None = None
         self._targets: dict[int, int] = {}
 
     def advance(self, deadline: float) -> None:
@@ -98,19 +108,24 @@ class Recomputation:
         if not self._leaves:
             self._begin()
             self._refresh(deadline)  # what was open may be resolved by now
-        while self._differs is None and self.changes.log.size < self.checkpoint.size:
+        while self._differs is None and self.changes.log.size < self._end:
             self._compute(self.changes.log.size, deadline)
-        if self._heads is None:
+        if self._followed is None:
             self._refresh(deadline)
             self._start_reading()
             self._targets = {n: p.chained for n in self._numbers if (p := self._sources.word.position(n)) is not None}
-            self._heads = {}
-        self._follow(self._heads, deadline)
-        self._confirm(self._heads)
+            self._followed = Followed()
+        self._follow(self._followed, deadline)
+        self._confirm(self._followed, deadline)
         if self._differs is not None and self._round is not None:
             # Only now: what was compared is what was verified, so it is the published round that is not right.
             raise self._refusal(Naming(self._sources, self._round).name(self._differs))
         self._sources.word.changed.clear()
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether it is of the newest epoch."""
+        return self._sources is self._epochs.newest
 
     @property
     def _numbers(self) -> range:
@@ -140,10 +155,11 @@ class Recomputation:
 
     def _compute(self, number: int, deadline: float) -> None:
         if self._round is None:
-            if self._sources.topic_id() is None:
-                self._refresh(deadline)
-            self._round = self._open(number)
+            self._round = self._open(number, deadline)
         one = self._round
+        if one is None:
+            self._end = number
+            return
         self._await_verified(one, deadline)
         self._read(one, deadline)
         self._refuse_open(one)
@@ -151,8 +167,12 @@ class Recomputation:
         if self._differs is None:
             self._round = None
 
-    def _open(self, number: int) -> OpenRound:
-        """Read what a round covers, and begin to read the entries if that has not been begun."""
+    def _open(self, number: int, deadline: float) -> OpenRound | None:
+        """Read what a round covers, and begin to read the entries if that has not been begun.
+
+        Returns:
+            The round; ``None`` if it is of another epoch than those before it.
+        """
         log = self.changes.log
         try:
             published = self._sources.published.round(number, self._leaves[number - self._first])
@@ -165,6 +185,13 @@ class Recomputation:
         differs = place_differs(number, published.leaf, log.previous)
         if differs is not None:
             raise self._refusal(differs)
+        sources = self._sources_of(published, deadline)
+        if sources is not None and sources is not self._sources:
+            if self.covers:
+                return None
+            self._refresh(deadline, sources)
+            self._sources, self._reads = sources, False
+        self.covers = self.covers or sources is not None
         one = OpenRound(published)
         topic_id = self._sources.topic_id()
         for part in published.parts:
@@ -182,21 +209,59 @@ class Recomputation:
             one.began[partition] = place.chained
         return one
 
-    def _elsewhere(self, part: PartitionCoverage, topic_id: bytes | None) -> PartitionCoverage:
-        """Return our own coverage of a partition of another topic: one that nothing has come to since."""
-        place = self.changes.log.places.get(part.place)
-        end = 0 if place is None else place.end
-        if part.end == end:
-            return PartitionCoverage(part.topic_id, part.partition, end, end, (0,) * len(Kind))
-        if topic_id is None:
+    def _sources_of(self, published: PublishedRound, deadline: float) -> Sources | None:
+        """Return what a round is to be computed from: the epoch of the source topic of which it has new offsets.
+
+        Returns:
+            The epoch; ``None`` if it has no new offsets of any.
+
+        Raises:
+            Behind: Nothing of that epoch is verified yet.
+            Refusal: It has those of two topics, or of one of which nothing is verified.
+        """
+        topics = {part.topic_id: part.partition for part in published.parts if part.end != self._covered(part)}
+        if not topics:
+            return None
+        if len(topics) > 1:
+            raise Refusal(
+                InstanceDiffers("a round covers new offsets of two source topics", hint="a round is of one epoch alone")
+            )
+        ((topic_id, partition),) = topics.items()
+        for sources in (self._sources, self._epochs.newest):
+            if self._topic_of(sources, deadline) == topic_id:
+                return sources
+        older = self._epochs.older()
+        if older is not None and self._topic_of(older, deadline) == topic_id:
+            return older
+        if (verified := self._epochs.newest.topic_id()) is None:
             raise Behind("nothing is verified yet", retry_after_seconds=RETRY_SECONDS)
-        raise Refusal(
+        raise self._unknown(partition, topic_id, verified)
+
+    def _topic_of(self, sources: Sources, deadline: float) -> bytes | None:
+        if sources.topic_id() is None:
+            self._refresh(deadline, sources)
+        return sources.topic_id()
+
+    @staticmethod
+    def _unknown(partition: int, topic_id: bytes, verified: bytes) -> Refusal:
+        return Refusal(
             InstanceDiffers(
-                f"a round covers partition {part.partition} of the topic {part.topic_id.hex()}, and"
-                f" {topic_id.hex()} is verified",
+                f"a round covers partition {partition} of the topic {topic_id.hex()}, and {verified.hex()} is verified",
                 hint=_EPOCH,
             )
         )
+
+    def _covered(self, part: PartitionCoverage) -> int:
+        """Return up to where a partition is accounted for."""
+        place = self.changes.log.places.get(part.place)
+        return 0 if place is None else place.end
+
+    def _elsewhere(self, part: PartitionCoverage, topic_id: bytes | None) -> PartitionCoverage:
+        """Return our own coverage of a partition of another topic: one that nothing has come to since."""
+        end = self._covered(part)
+        if part.end != end:
+            raise self._unknown(part.partition, part.topic_id, topic_id or b"")
+        return PartitionCoverage(part.topic_id, part.partition, end, end, (0,) * len(Kind))
 
     def _place(self, topic_id: bytes, partition: int) -> Place:
         return self.changes.log.places.setdefault((topic_id, partition), Place(topic_id, partition))
@@ -354,7 +419,7 @@ class Recomputation:
 
     # -- the verifier's heads ------------------------------------------------------------------------------------------
 
-    def _follow(self, heads: dict[bytes, tuple[int, bytes]], deadline: float) -> None:
+    def _follow(self, followed: Followed, deadline: float) -> None:
         """Follow the chains to where the verifier stands."""
         chained, places = self._sources.chained, self.changes.log.places
         topic_id = self._sources.topic_id()
@@ -362,7 +427,7 @@ class Recomputation:
             for partition, limit in list(self._targets.items()):
                 place = places[cast("bytes", topic_id), partition]
                 while messages := chained.waiting(partition):
-                    taken = follow(messages, heads, self._strands, place, limit)
+                    taken = follow(messages, followed, self._strands, place, limit)
                     chained.take(partition, taken)
                     self.entries += taken
                     if taken < len(messages):
@@ -373,18 +438,22 @@ class Recomputation:
                 self._check_time(deadline, self._targets.keys(), self._targets)
                 chained.fill(self._targets)
 
-    def _confirm(self, heads: dict[bytes, tuple[int, bytes]]) -> None:
+    def _confirm(self, followed: Followed, deadline: float) -> None:
         """Compare where each chain goes on with what the verifier says.
 
         Raises:
+            Behind: What it says is still being read.
             Refusal: A chain goes on elsewhere: what was read is not what was verified.
         """
-        word, changed = self._sources.word, self.changes.chains
+        word, changed, heads = self._sources.word, self.changes.chains, followed.heads
         names = dict(word.changed)
         read = (*changed, *heads, *self._strands.awake)
         names |= {name: self._sources.partition(name) for name in read if name not in names}
         for name, partition in names.items():
             chain = word.chain(partition, name)
+            resumed = followed.resumed.get(name)
+            if resumed is not None and resumed != self._end_before(name, deadline):
+                raise self._altered(name, partition, self._head(name), chain)
             ours = heads.get(name) or self._head(name)
             if chain is not None and ours in (chain.head, chain.other):
                 continue
@@ -392,8 +461,36 @@ class Recomputation:
                 if name in changed:
                     raise _stopped(chain, chain.open[0], None)
                 continue
+            unread = chain is not None and name not in changed and name not in heads
+            if chain is not None and unread and self._stands_elsewhere(name, ours, chain, deadline):
+                continue
             raise self._altered(name, partition, ours, chain)
         word.rest()
+
+    def _stands_elsewhere(self, name: bytes, ours: tuple[int, bytes], chain: Chain, deadline: float) -> bool:
+        """Return whether a chain of which nothing was read here differs because of what is in the other epoch.
+
+        In the newest one it may stand where it was carried over, with entries before that no round covers yet: they
+        are compared with what was verified when such a round comes. In the one before it may have been gone on with:
+        what rounds cover of it since was compared with what was verified there.
+        """
+        if self.is_newest:
+            return ours[0] < chain.seq and self._end_before(name, deadline) == chain.head
+        if self._epochs.newest.topic_id() is None:
+            return False
+        self._refresh(deadline, self._epochs.newest)
+        later = self._epochs.newest.chain(name)
+        return later is not None and later.seq >= ours[0] > chain.seq
+
+    def _end_before(self, name: bytes, deadline: float) -> tuple[int, bytes] | None:
+        """Return where a chain is verified to end in the epoch before; ``None`` if it is not known there."""
+        older = self._epochs.older() if self.is_newest else None
+        if older is None:
+            return None
+        if not older.word.is_whole or older.topic_id() is None:
+            self._refresh(deadline, older)
+        chain = older.chain(name)
+        return None if chain is None else chain.head
 
     def _head(self, name: bytes) -> tuple[int, bytes]:
         strand = self._strands.awake.get(name) or Strands(self._load)[name]
@@ -419,8 +516,8 @@ class Recomputation:
 
     # -- what all of it needs ------------------------------------------------------------------------------------------
 
-    def _refresh(self, deadline: float) -> None:
-        if not self._sources.word.refresh(deadline):
+    def _refresh(self, deadline: float, sources: Sources | None = None) -> None:
+        if not (sources or self._sources).word.refresh(deadline):
             raise Behind("the verifier's state is still being read", retry_after_seconds=RETRY_SECONDS)
 
     def _check_time(self, deadline: float, pending: Collection[int], limits: Mapping[int, int]) -> None:

@@ -1,10 +1,11 @@
-"""What a recomputation reads: all of it, in one place."""
+"""What a recomputation reads of one epoch: all of it, in one place."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from sealstream.kafka.partition import partition_of
+from sealstream.sinks.verifier.records import Chain
 from sealstream.sinks.witness.recomputing.chained_log import ChainedLog
 from sealstream.sinks.witness.recomputing.open_violations import OpenViolations
 from sealstream.sinks.witness.recomputing.published import PublishedRounds
@@ -13,12 +14,12 @@ from sealstream.sinks.witness.recomputing.word import VerifiersWord
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a recomputation reads.
+    """What a recomputation reads of one epoch.
 
     Arguments:
         word: What the verifier says.
         chained: The entries.
-        violations: What is open.
+        violations: What is open; the same in all epochs, and not closed with this.
         published: The rounds as they were published.
         instance: The instance.
         partitions: The number of source partitions.
@@ -31,6 +32,11 @@ class Sources:
     instance: str
     partitions: int
 
+    def close(self) -> None:
+        """Close the connections of this epoch."""
+        self.word.close()
+        self.chained.close()
+
     def topic_id(self) -> bytes | None:
         """Return the UUID of the source topic that is verified; ``None`` if nothing of it is."""
         positions = (self.word.position(number) for number in range(self.partitions))
@@ -41,3 +47,8 @@ class Sources:
         if name.startswith(b"!"):
             return int(name.rpartition(b"-")[2])
         return partition_of(name, self.partitions)
+
+    def chain(self, name: bytes) -> Chain | None:
+        """Return a chain where the verifier stands in this epoch; ``None`` if it has not begun there."""
+        partition = self.partition(name)
+        return self.word.chain(partition, name) if partition < self.partitions else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, NamedTuple, Protocol, cast
 
@@ -120,6 +120,9 @@ class Stretch:
                 continue
             strand = strands[name]
             if seq != strand.seq or prev != strand.prev or topic != topic_id or number != partition:
+                late = data[_KIND_AT] == Kind.EPOCH and seq > strand.seq and (topic, number) == (topic_id, partition)
+                if late and offset >= end:  # rounds of the epoch before are left of it, and of what stands behind it
+                    return index, True
                 strands.unlinked.setdefault(name, Unlinked(seq, strand.seq, offset))
                 continue
             if offset >= end:
@@ -189,18 +192,26 @@ class Stretch:
         )
 
 
-def follow(
-    messages: Sequence[ChainedMessage],
-    heads: dict[bytes, tuple[int, bytes]],
-    strands: Strands,
-    place: Place,
-    limit: int,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Where chains go on behind a cut.
+
+    Arguments:
+        heads: The seq of each chain's next entry, and the hash before it.
+        resumed: Chains that go on in this epoch from entries of the one before that no round covers yet: seq and prev
+            of their entry of kind 8. Whether it follows the verified end of that epoch has to be seen.
+    """
+
+    heads: dict[bytes, tuple[int, bytes]] = field(default_factory=dict[bytes, tuple[int, bytes]])
+    resumed: dict[bytes, tuple[int, bytes]] = field(default_factory=dict[bytes, tuple[int, bytes]])
+
+
+def follow(messages: Sequence[ChainedMessage], followed: Followed, strands: Strands, place: Place, limit: int) -> int:
     """Follow the chains behind a cut, without accounting for anything: only where each of them goes on.
 
     Arguments:
         messages: The records.
-        heads: Where the chains go on, as far as they were followed; is brought forward.
+        followed: How far they were followed; is brought forward.
         strands: Knows where the others go on.
         place: The partition; stays as it is.
         limit: The offset on audit.chained up to which the verifier has verified.
@@ -208,6 +219,7 @@ def follow(
     Returns:
         How many of them lie before the limit.
     """
+    heads = followed.heads
     for index, message in enumerate(messages):
         if cast("int", message.offset()) >= limit:
             return index
@@ -224,10 +236,13 @@ def follow(
         if head is None:
             strand = strands[name]
             head = strand.seq, strand.prev
-        if (seq, prev) != head or topic != place.topic_id or number != place.partition:
+        is_here = topic == place.topic_id and number == place.partition
+        if (seq, prev) != head or not is_here:
             strands.unlinked.setdefault(name, Unlinked(seq, head[0], offset))
-        else:
-            heads[name] = seq + 1, sha256(b"\x00" + data).digest()
+            if name in heads or data[_KIND_AT] != Kind.EPOCH or not is_here or seq <= head[0]:
+                continue
+            followed.resumed[name] = seq, prev
+        heads[name] = seq + 1, sha256(b"\x00" + data).digest()
     return len(messages)
 
 
