@@ -161,7 +161,10 @@ class Judge:
 
     def _differs(self, chain: str, reached: Reached) -> Iterator[Violation]:
         head, last, tree = self._heads[chain], reached.last, reached.tree
-        named = {found.seq for found in self._known.get(chain, []) if found.seq is not None}
+        known = [(one.type, one.seq) for one in self._known.get(chain, []) if one.seq is not None]
+        named = {seq for _, seq in known}
+        # What stands behind a later entry is out of order, and that one is the first that differs.
+        named |= {seq - 1 for kind, seq in known if kind is ViolationType.REORDERED}
         is_short = last + 1 < head.size
         try:
             tiles = self._tiles_of(chain)
@@ -181,7 +184,7 @@ class Judge:
 
     @staticmethod
     def _is_named(found: Difference, named: set[int]) -> bool:
-        """Whether the chain's own check has named it, or the entry before it, which was not chained to it."""
+        """Return whether the chain's own check has named it, or the entry before it, which was not chained to it."""
         return any(found.first - 1 <= seq <= found.last for seq in named)
 
     def missing(self, chain: str, first: int) -> Violation:
