@@ -88,6 +88,7 @@ def start(
             f"migrate the store, and start processors and sinks, with SEALSTREAM_EPOCH={settings.epoch},",
             "keep a sink and a verifier of the old epoch until they have done all of it,",
             "then run `sealstream epoch follow`, and start verifiers of the new epoch,",
+            "start the recomputing witness of the new epoch: it cosigns what is left of the old one as well,",
             f"let publishers publish to {settings.topics().events}.",
         ),
         numbered=True,

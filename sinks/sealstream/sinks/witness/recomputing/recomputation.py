@@ -283,7 +283,7 @@ class Recomputation:
                     f"{chained.topic} partition {number} begins at offset {start}, and the witness has recomputed it"
                     f" up to {place.chained}",
                     hint="what lies between can no longer be recomputed: give the witness the memory of one that has"
-                    " seen it (a copy of its SEALSTREAM_WITNESS_PATH), or let it vouch from a new epoch on",
+                    " seen it, a copy of its SEALSTREAM_WITNESS_PATH",
                 )
         chained.read({number: place.chained for number, place in places.items()})
         self._reads = True
