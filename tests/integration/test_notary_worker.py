@@ -127,12 +127,16 @@ def test_goes_on_when_a_database_is_back(notaries: Notaries) -> None:
     notaries.log.check()
 
 
+NOBODY = (
+    f"log {KEY.verifier}\nwitness nobody.example/w "  # one that nobody runs
+    "w1.example/witness+02869c2c+BO1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfR http://127.0.0.1:1\n"
+    "quorum nobody.example/w\n"
+)
+
+
 def test_an_entry_that_waits_too_long_is_an_alarm(notaries: Notaries) -> None:
     """Entries that no witness has seen for too long make the notary not ready, and an error in its log, once."""
-    witness = "witness nobody.example/w"  # one that nobody runs
-    vkey = "w1.example/witness+02869c2c+BO1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfR"
-    policy = f"log {KEY.verifier}\n{witness} {vkey} http://127.0.0.1:1\nquorum nobody.example/w\n"
-    worker = notaries.start(policy=policy, round_age_seconds_max=1)
+    worker = notaries.start(policy=NOBODY, round_age_seconds_max=1)
     wait_for(lambda: "has waited" in worker.get("/readyz")[1], timeout_seconds=WAIT_SECONDS, what="the alarm")
     wait_for(lambda: _rounds_made(notaries) > 3, timeout_seconds=WAIT_SECONDS, what="more rounds")
 
@@ -140,6 +144,21 @@ def test_an_entry_that_waits_too_long_is_an_alarm(notaries: Notaries) -> None:
     assert [one["level"] for one in alarms] == ["error"]
     assert notaries.rounds() == 0
     assert worker.terminate() == 0
+
+
+def test_a_silence_that_nobody_witnesses_is_an_alarm(
+    make_pipeline: Callable[..., Pipeline], database_url: str, tmp_path: Path
+) -> None:
+    """That nothing happened is witnessed, too: without a quorum an idle notary is not ready either, and says so."""
+    pipeline = make_pipeline(store=False)
+    with open_log(database_url, tmp_path) as log:
+        worker = Notaries(pipeline, log).start(policy=NOBODY, round_age_seconds_max=1)
+        wait_for(lambda: "no round has" in worker.get("/readyz")[1], timeout_seconds=WAIT_SECONDS, what="the alarm")
+
+        assert worker.get("/readyz")[0] == 503
+        wait_for(lambda: "for too long" in worker.log(), timeout_seconds=WAIT_SECONDS, what="the line in the log")
+        assert worker.terminate() == 0
+        pipeline.close()
 
 
 def _rounds_made(notaries: Notaries) -> int:

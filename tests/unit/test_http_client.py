@@ -106,3 +106,20 @@ def test_urls(url: str) -> None:
 def test_prefixes() -> None:
     """A slash at the end is none of the prefix."""
     assert check_url("https://example.com/log/", "the server") == "https://example.com/log"
+
+
+def test_a_server_that_is_not_there_is_told_in_words() -> None:
+    """Who reads the log at night reads what happened, and no names of a library's classes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+    with pytest.raises(Unreachable, match=f"^{url} gives no answer: no connection can be made"):
+        HttpClient().ask("GET", url, timeout_seconds=TIMEOUT_SECONDS, bytes_max=10)
+
+
+def test_a_server_that_hangs_up_is_told_in_words() -> None:
+    """The same where a server is there and does not answer."""
+    with (
+        answering(lambda connection, _over: connection.close()) as url,
+        pytest.raises(Unreachable, match="the connection broke off"),
+    ):
+        HttpClient().ask("GET", url, timeout_seconds=TIMEOUT_SECONDS, bytes_max=10)

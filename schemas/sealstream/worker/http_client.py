@@ -9,12 +9,30 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from sealstream.kafka.patience import call_within
 from sealstream.schemas.errors import ConfigError, Unreachable
 
 _PIECE_BYTES: Final = 65_536
+_WORDS: Final[dict[type[Exception], str]] = {
+    NameResolutionError: "its name is not known",
+    NewConnectionError: "no connection can be made",
+    ConnectTimeoutError: "no connection in time",
+    TimeoutError: "its time is up",
+    ReadTimeoutError: "its time is up",
+    SSLError: "TLS with it fails",
+    ProtocolError: "the connection broke off",
+}
+"""The first kind that fits: some are of others' kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +112,7 @@ class HttpClient:
         try:
             return call_within(call, timeout_seconds=timeout_seconds, give_up=lambda: False)
         except (HTTPError, OSError) as error:  # TimeoutError is one
-            raise Unreachable(f"{url} gives no answer: {type(error).__name__}") from error
+            raise Unreachable(f"{url} gives no answer: {_words(error)}") from error
 
 
 def check_url(url: str, what: str) -> str:
@@ -113,6 +131,11 @@ def check_url(url: str, what: str) -> str:
             f"the URL of {what} is no http:// or https:// URL, or has a user in it", hint="give it without credentials"
         )
     return url.rstrip("/")
+
+
+def _words(error: HTTPError | OSError) -> str:
+    """Say in words what became of a question; the library's own words would name its objects, and the URL again."""
+    return next((words for kind, words in _WORDS.items() if isinstance(error, kind)), type(error).__name__)
 
 
 def _read(answer: urllib3.BaseHTTPResponse, bytes_max: int, deadline: float) -> bytes | None:

@@ -69,6 +69,7 @@ class NotaryWorker:
         self._next_at = 0.0
         self._pause_seconds = 0.0
         self._is_alarmed = False
+        self._without_quorum_since: float | None = None
         # Read by the web port's threads.
         self._turned_at = time.monotonic()
         self._waits_for = "starting"
@@ -105,12 +106,21 @@ class NotaryWorker:
         age = self.unwitnessed_seconds()
         if age > self._settings.round_age_seconds_max:
             return False, f"an entry has waited for a witnessed checkpoint for {age:.0f} s"
-        return True, f"round {self._notary.size - 1} of {self._notary.chains} chains"
+        silence = self.silence_seconds()
+        if silence > self._settings.round_age_seconds_max:
+            return False, f"no round has got its quorum of witnesses for {silence:.0f} s"
+        words = f"round {self._notary.size - 1} of {self._notary.chains} chains"
+        return True, f"{words}, without its quorum so far" if silence else words
 
     def unwitnessed_seconds(self) -> float:
         """Return the age of the oldest stored entry that no witnessed checkpoint covers; 0 if there is none."""
         oldest = self._notary.oldest
         return 0.0 if oldest is None else max(0.0, (datetime.now(UTC) - oldest).total_seconds())
+
+    def silence_seconds(self) -> float:
+        """Return for how long no round has got its quorum, entries or none: silence is witnessed, too; 0 if one has."""
+        since = self._without_quorum_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def _stopping(self) -> bool:
         """Return whether to stop; every wait asks this again and again, and so shows that it turns."""
@@ -187,20 +197,24 @@ class NotaryWorker:
         is_public = self._notary.finish(patience_seconds=self._patience_seconds, stopping=self._stopping)
         if is_public and finishing is not None:
             metrics.NOTARY_WITNESSED.set(finishing.made.size)
+        if finishing is not None and finishing.is_witnessed:
+            self._without_quorum_since = None
+        elif finishing is not None and self._without_quorum_since is None:
+            self._without_quorum_since = time.monotonic()
 
     def _watch(self) -> None:
-        """Say once that entries wait for too long, and once that they do not any more."""
-        age = self.unwitnessed_seconds()
+        """Say once that entries, or silence, wait for too long, and once that they do not any more."""
+        age = max(self.unwitnessed_seconds(), self.silence_seconds())
         alarmed = age > self._settings.round_age_seconds_max
         if alarmed and not self._is_alarmed:
             logger().error(
-                "an entry waits for a witnessed checkpoint for too long",
+                "the log waits for a witnessed checkpoint for too long",
                 age_seconds=round(age),
                 age_seconds_max=self._settings.round_age_seconds_max,
                 hint="look at the witnesses, and at what /readyz waits for: nothing of it can be proven to others yet",
             )
         elif self._is_alarmed and not alarmed:
-            logger().info("all entries of the store are witnessed in time again")
+            logger().info("the log is witnessed in time again")
         self._is_alarmed = alarmed
 
     def _wait(self, error: Unreachable) -> None:
