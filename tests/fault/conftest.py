@@ -13,11 +13,28 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from support.attacks.recorded import Copies, Recorded, record
 from support.brokers import FaultBroker, fault_broker
 from support.faults import BATCH_RECORDS_MAX, SESSION_SECONDS, TRANSACTION_SECONDS
 from support.workers import Pipeline
 
 MakePipeline = Callable[..., Pipeline]
+
+
+@pytest.fixture(scope="session")
+def recorded(
+    kafka_bootstrap: str, database_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Recorded]:
+    """An instance that has run, and that nobody works on any more."""
+    with record(kafka_bootstrap, database_server, tmp_path_factory.mktemp("recorded")) as found:
+        yield found
+
+
+@pytest.fixture
+def copies(recorded: Recorded, tmp_path: Path) -> Iterator[Copies]:
+    """Copies of its databases and files, for one attack."""
+    with recorded.copies(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

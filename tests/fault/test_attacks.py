@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import pytest
 from _pytest.mark import ParameterSet
 
-from support.attacks import keys
+from support.attacks import database, keys
 from support.attacks.attack import Attack, StageT
+from support.attacks.recorded import Copies
 
 pytestmark = pytest.mark.fault
 
@@ -50,3 +51,19 @@ def thief(tmp_path_factory: pytest.TempPathFactory) -> Iterator[keys.ThiefStage]
 def test_thief_of_a_key(attack: Attack[keys.ThiefStage], thief: keys.ThiefStage) -> None:
     """What a stolen key signs is believed by nobody who has a quorum, and refused by who has seen the true log."""
     _check(attack, thief)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    "attack",
+    _rows(
+        database.ROWS,
+        "nothing",
+        "edits and chains anew",
+        "restores an older store",
+        "edits before a round covers it, and chains anew",
+    ),
+)
+def test_owner_of_a_database(attack: Attack[Copies], copies: Copies) -> None:
+    """What somebody changes in the databases, whose every row he can write, is named with its type, chain and place."""
+    _check(attack, copies)

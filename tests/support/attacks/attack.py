@@ -8,7 +8,16 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 
 Attacker: TypeAlias = Literal["database owner", "Kafka administrator", "broken processor", "thief", "lying server"]
 Where: TypeAlias = Literal[
-    "verifier", "verify", "notary", "witness", "verify-proof", "sink", "processor", "verify-bundle", "proof"
+    "verifier",
+    "verify",
+    "verify, store alone",
+    "notary",
+    "witness",
+    "verify-proof",
+    "sink",
+    "processor",
+    "verify-bundle",
+    "proof",
 ]
 
 StageT = TypeVar("StageT")
