@@ -44,14 +44,18 @@ class Reading:
         return self.data[self.at - size : self.at]
     def number(self, size: int) -> int:
         return int.from_bytes(self.take(size), "big")
-    def sized(self, width: int, most: int) -> bytes:
-        size = self.number(width)
-        refuse(size > most, "a field of the file is too large")
+    def leb(self, place: int = 0) -> int:  # LEB128 in its shortest form [22.1]
+        byte = self.number(1)
+        refuse(place > 56 or (place and not byte), "a number is not in its one form")
+        return byte if byte < 128 else byte - 128 + (self.leb(place + 7) << 7)
+    def sized(self, most: int, width: int = 0) -> bytes:
+        refuse((size := self.number(width) if width else self.leb()) > most, "a field of the file is too large")
         return self.take(size)
-    def path(self) -> list[bytes]:
-        count = self.number(1)
-        refuse(count > 63, "a path is longer than any tree is high")
-        return [self.take(32) for _ in range(count)]
+    def path(self, known: bytes = b"") -> list[bytes]:  # a hash that stands there already is not repeated
+        found = [known] if (count := self.leb()) > 64 and known else []
+        found += [self.take(32) for _ in range(min(count - 65 * len(found), 64))]
+        refuse(len(found) > 63 or (known and count < 64 and known in found[:1]), "a path is not in its one form")
+        return found
 
 def climb(path: list[bytes], place: int, last: int, *values: bytes) -> list[bytes]:
     """Return the roots that a path leads to: of a tree [12.1], or of an older one and the newer one [12.2]."""
@@ -102,46 +106,44 @@ def note_of(data: bytes) -> tuple[bytes, list[tuple[tuple[str, bytes], bytes]]]:
     for line in lines:
         mark, name, content = line.decode().split(" ", 2)
         signature = unbase64(content.encode())
-        wrong = mark != "—" or not name or re.search(r"[\s+\x00-\x1f]", name) or len(signature) < 5
-        refuse(wrong, "a signature is malformed")
+        refuse(mark != "—" or not name or re.search(r"[\s+\x00-\x1f]", name) or len(signature) < 5, "no signature")
         signatures.append(((name, signature[:4]), signature[4:]))
     return text + b"\n", signatures
 
 class Way:
     """The way from a chain's leaf in the map up to a root checkpoint [22.1]."""
     def __init__(self, file: Reading) -> None:
-        self.index, self.round, self.map_path, self.rest = file.number(8), file.number(8), file.path(), file.take(76)
-        self.root_path, self.note = file.path(), file.sized(4, 400_000)
-        length, self.chains = int.from_bytes(self.rest[32:36], "big"), int.from_bytes(self.rest[-8:], "big")
-        self.timestamps = [file.sized(4, 65_536) for _ in range(file.number(1))]
-        self.text, self.signatures = note_of(self.note)
-        lines = self.text[:-1].split(b"\n")  # a checkpoint [18]
-        checkpoint = len(lines) >= 3 and all(lines) and re.fullmatch(rb"0|[1-9][0-9]{0,18}", lines[1])
-        refuse(not checkpoint, "the note is none of a checkpoint")
-        self.origin, self.size, self.root = lines[0].decode(), int(lines[1]), unbase64(lines[2])
-        sound = (self.size <= LARGEST, len(self.root) == 32, len(self.timestamps) <= 8, all(self.timestamps),
-                 self.index < self.chains <= LARGEST, self.round < self.size, 25 <= length <= 4_194_304,
-                 (self.round == 0) == (self.rest[:32] == bytes(32)))
-        refuse(not all(sound), "a place is in no tree, or the round's leaf is malformed [15.1]")
+        self.index, self.round, self.map_path = file.leb(), file.leb(), file.path()
+        previous, length, coverage, self.chains = file.take(32), file.leb(), file.take(32), file.leb()
+        self.root_path, origin, self.size, root = file.path(previous), file.sized(400_000), file.leb(), file.take(32)
+        signed = [(file.sized(400_000), file.sized(400_000)) for _ in range(min(file.leb(), 101))]
+        self.timestamps, self.origin, self.root = [file.sized(65_536) for _ in range(file.leb())], origin.decode(), root
+        self.text = b"%b\n%d\n%b\n" % (origin, self.size, base64.b64encode(root))  # a checkpoint [18]
+        lines = [b"\xe2\x80\x94 %b %b\n" % (name or origin, base64.b64encode(one)) for name, one in signed]
+        self.note = self.text + b"\n" + b"".join(lines)
+        text, self.signatures = note_of(self.note)
+        wrong = (text, len(self.signatures)) != (self.text, len(signed)) or origin in [b"", *dict(signed)]
+        refuse(wrong or b"\n" in origin or len(self.note) > 400_000 or not all(self.timestamps), "a note is malformed")
+        wrong = self.index >= self.chains or self.round >= self.size or (self.round == 0) != (previous == bytes(32))
+        refuse(wrong or not 25 <= length <= 4_194_304 or len(self.timestamps) > 8, "a place or round is none [15.1]")
+        self.rest = previous + length.to_bytes(4, "big") + coverage + self.chains.to_bytes(8, "big")
 
     def check(self, key: bytes, size: int, root: bytes) -> None:
         """Climb from the chain's size and root to the root that the checkpoint says [14, 15]."""
         leaf = sha256(b"\0sealstream/map1\n", key, size.to_bytes(8, "big"), root)
         (map_root,) = climb(self.map_path, self.index, self.chains - 1, leaf)
         leaf = sha256(b"\0sealstream/round1\n", self.round.to_bytes(8, "big"), self.rest, map_root)
-        roots = climb(self.root_path, self.round, self.size - 1, leaf)
-        refuse(roots != [self.root], "the way leads to another root", FORGED)
+        refuse(climb(self.root_path, self.round, self.size - 1, leaf) != [self.root], "the way leads elsewhere", FORGED)
 
 class Entry:
     """The entry [5]."""
     def __init__(self, data: bytes) -> None:
         file, self.hash = Reading(data), sha256(b"\0", data)
-        label, self.kind, _, self.tenant = file.take(13), file.number(1), file.number(1), file.sized(1, 64)
-        self.seq, _, self.received, _ = file.number(8), file.take(32), file.number(8), file.take(16)
-        _, self.offset, _, self.id = file.number(4), file.number(8), file.number(8), file.sized(1, 128)
+        label, self.kind, _, self.tenant = file.take(13), file.number(1), file.number(1), file.sized(64, 1)
+        self.seq, self.prev, self.received, _ = file.number(8), file.take(32), file.number(8), file.take(16)
+        _, self.offset, _, self.id = file.number(4), file.number(8), file.number(8), file.sized(128, 1)
         self.length, self.payload = file.number(4), file.take(32)
-        wrong = label != b"sealstream1\n\x01" or self.kind >= len(KINDS) or file.at != len(data)
-        refuse(wrong, "the file has no entry, or a malformed one")
+        refuse(label != b"sealstream1\n\x01" or self.kind >= len(KINDS) or file.at != len(data), "it has no entry")
 
     def check(self, payload: bytes, instance: str) -> None:
         """Refuse bytes that the entry does not commit to [6], or that say something else than it does [4.2, 7]."""
@@ -230,37 +232,35 @@ class Policy:
 class Proof:
     """A proof file that holds [22]."""
     def __init__(self, data: bytes, policy: Policy, now: int, given: bytes, times: list, out: object = None) -> None:
-        refuse(len(data) > 4_194_304 or not data.startswith(b"sealstream/proof1\n"), "it is no proof file")
+        refuse(len(data) > 4_194_304 or not data.startswith(b"sealproof1\n"), "it is no proof file")
         refuse(sha256(data[:-8])[:8] != data[-8:], "the file is damaged")
-        file = Reading(data[18:-8])
-        self.entry = entry = Entry(file.sized(2, 1024))
-        self.payload, self.schema, nonce = file.sized(4, 1_000_000), file.sized(4, 262_144), file.take(32)
-        self.size, path, self.way, more = file.number(8), file.path(), Way(file), file.number(1)
-        self.earlier, growth, way, earlier_size, earlier_root = None, [], self.way, 0, b""
-        if more:
-            earlier_size, earlier_root, self.earlier, growth = file.number(8), file.take(32), Way(file), file.path()
-            refuse(not 0 < earlier_size <= entry.seq or self.earlier.round != self.earlier.size - 1, "it is malformed")
-        refuse(file.at != len(file.data) or more > 1 or not entry.seq < self.size <= LARGEST, "the file is malformed")
+        file = Reading(data[11:-8])
+        self.entry = entry = Entry(file.sized(1024))
+        self.payload, self.schema, nonce = file.sized(1_000_000), file.sized(262_144), file.take(32)
+        self.size, path, self.way, more = file.leb(), file.path(entry.prev), Way(file), file.leb()
+        was, root, before, growth = (file.leb(), file.take(32), Way(file), file.path()) if more else (0, b"", None, [])
+        self.earlier, way, key = before, self.way, sha256(nonce, entry.tenant)
+        refuse(before and (not 0 < was <= entry.seq or before.round != before.size - 1), "the earlier state is none")
+        refuse(file.at != len(file.data) or more > 1 or entry.seq >= self.size, "the file is malformed")
         wrong = (self.payload and entry.kind in (3, 4)) or (self.schema.decode() and entry.kind not in (1, 2, 5, 6))
         refuse(wrong, "an entry of this kind has no payload, or no schema")
         for payload in filter(None, (given, self.payload)):
             entry.check(payload, way.origin)
-        key = sha256(nonce, entry.tenant)
         way.check(key, self.size, climb(path, entry.seq, self.size - 1, entry.hash)[0])
-        if self.earlier:
-            self.earlier.check(key, earlier_size, earlier_root)
-            wrong = self.earlier.origin != way.origin or way.round < self.earlier.size or not growth
+        if before:
+            before.check(key, was, root)
+            wrong = before.origin != way.origin or way.round < before.size or not growth
             refuse(wrong, "the earlier checkpoint is none of this log before", FORGED)
-            place, last = self.earlier.size - 1, way.size - 1
-            growth = growth if place & (place + 1) else [self.earlier.root, *growth]
+            place, last = before.size - 1, way.size - 1
+            growth = growth if place & (place + 1) else [before.root, *growth]
             while place & 1:
                 place, last = place >> 1, last >> 1
             roots = climb(growth[1:], place, last, growth[0], growth[0])
-            refuse(roots != [self.earlier.root, way.root], "the later log did not grow out of the earlier one", FORGED)
+            refuse(roots != [before.root, way.root], "the later log did not grow out of the earlier one", FORGED)
         for name, part in self.parts().items() if out else ():  # also where its signatures are not believed yet
             Path(str(out), name).write_bytes(part)
         self.seen = policy.believe(way, now, times[0])
-        self.absent = policy.believe(self.earlier, now, times[1]) if self.earlier else []
+        self.absent = policy.believe(before, now, times[1]) if before else []
 
     def parts(self) -> dict[str, bytes]:
         found = {"payload": self.payload, "schema.avsc": self.schema}

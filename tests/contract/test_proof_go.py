@@ -41,7 +41,17 @@ from support.go import ORACLES, Oracle, go_program
 from support.mutation import changed_bytes, cuts
 from support.notes import LOG, NOW_SECONDS, ORIGIN, policy, signer, witness
 from support.publish import event_value
-from support.sealproofs import INSTANCE, SCHEMA, SIGNED_SECONDS, TENANT, Chain, Instance, chain, with_earlier
+from support.sealproofs import (
+    INSTANCE,
+    SCHEMA,
+    SIGNED_SECONDS,
+    TENANT,
+    Chain,
+    Instance,
+    chain,
+    other_forms,
+    with_earlier,
+)
 
 SEED: Final = 22
 RANDOM_EDITS: Final = 3_000
@@ -182,6 +192,12 @@ def test_every_changed_byte(oracle: Oracle) -> None:
 
     assert plain.keys() == {REFUSED}
     assert remade[HOLDS] == 0  # without a schema in the file there is nothing in it that nobody vouches for
+
+
+@pytest.mark.parametrize("data", other_forms().values(), ids=other_forms())
+def test_one_form(oracle: Oracle, data: bytes) -> None:
+    """A file that says the same in another form is refused by both."""
+    assert compare(oracle, Case(data)) == REFUSED
 
 
 def edits(data: bytes, count: int) -> Iterator[bytes]:

@@ -24,6 +24,7 @@ from sealstream.schemas.key_history import Rotation, sign_rotation
 from sealstream.schemas.log_proof import LogProof
 from sealstream.schemas.memory_tree import MemoryTree
 from sealstream.schemas.note_key import VerifierKey
+from sealstream.schemas.proof_bytes import pack_sized
 from sealstream.schemas.proof_file import CHECK_BYTES, ProofFile
 from sealstream.schemas.proofs import verify_inclusion
 from sealstream.schemas.round import Round, RoundFollower
@@ -229,12 +230,12 @@ def test_proof_file_with_its_check_made_anew(with_schema: bool) -> None:
     that no timestamp was judged.
     """
     token = b"a response that nobody judges here"
-    schema = b'"string"'
+    schema = b'"bytes"'
     honest = INSTANCE.proof(10, timestamps=[token], with_schema=with_schema)
     body = honest.pack()[:-CHECK_BYTES]
     if with_schema:
         whole = honest.schema or b""
-        body = body.replace(len(whole).to_bytes(4, "big") + whole, len(schema).to_bytes(4, "big") + schema)
+        body = body.replace(pack_sized(whole), pack_sized(schema))
 
     def verify(changed: bytes) -> None:
         found = verify_proof(ProofFile.parse(changed + hashlib.sha256(changed).digest()[:CHECK_BYTES]), ALL_OF_TWO)

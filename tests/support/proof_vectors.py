@@ -39,37 +39,68 @@ def map_leaves(number: int) -> list[tuple[bytes, bytes]]:
     return [(name, data) for _, name, data in sorted(found)]
 
 
-def rest(number: int) -> bytes:
-    """Return what a way carries of a round's leaf."""
-    previous = leaf(round_leaf(number - 1)) if number else bytes(32)
-    return previous + u(4, len(COVERAGE)) + sha256(COVERAGE) + u(8, len(SIZES[number]))
+def previous(number: int) -> bytes:
+    """Return the hash of the round before."""
+    return leaf(round_leaf(number - 1)) if number else bytes(32)
 
 
 def round_leaf(number: int) -> bytes:
     """Return the leaf of a round."""
     map_root = mth([leaf(data) for _, data in map_leaves(number)])
-    return b"sealstream/round1\n" + u(8, number) + rest(number) + map_root
+    coverage = u(4, len(COVERAGE)) + sha256(COVERAGE)
+    return b"sealstream/round1\n" + u(8, number) + previous(number) + coverage + u(8, len(SIZES[number])) + map_root
+
+
+def root(size: int) -> bytes:
+    """Return the root of the root log at a size."""
+    return mth([leaf(round_leaf(number)) for number in range(size)])
+
+
+def signatures(size: int) -> list[tuple[str, bytes]]:
+    """Return the signatures of the root checkpoint of a size, by the log and two witnesses: key's name, id and rest."""
+    text = b"%b\n%d\n%b\n" % (INSTANCE.encode(), size, base64.b64encode(root(size)))
+    found = [(INSTANCE, _signature(INSTANCE, 1, 1, b"", text))]
+    for (name, seed), at in zip(WITNESSES, SIGNED_SECONDS[size - 1], strict=True):
+        found.append((name, _signature(name, 4, seed, u(8, at), b"cosignature/v1\ntime %d\n" % at + text)))
+    return found
+
+
+def _signature(name: str, number: int, seed: int, before: bytes, message: bytes) -> bytes:
+    key = Ed25519PrivateKey.from_private_bytes(bytes((seed,)) * 32)
+    key_id = sha256(name.encode() + b"\n" + bytes((number,)) + key.public_key().public_bytes_raw())[:4]
+    return key_id + before + key.sign(message)
 
 
 def note(size: int) -> bytes:
-    """Return the root checkpoint of a size, signed by the log and cosigned by two witnesses."""
-    root = mth([leaf(round_leaf(number)) for number in range(size)])
-    text = b"%b\n%d\n%b\n" % (INSTANCE.encode(), size, base64.b64encode(root))
-    lines = [text, b"\n", _line(INSTANCE, 1, 1, b"", text)]
-    for (name, seed), at in zip(WITNESSES, SIGNED_SECONDS[size - 1], strict=True):
-        lines.append(_line(name, 4, seed, u(8, at), b"cosignature/v1\ntime %d\n" % at + text))
+    """Return the root checkpoint of a size as it was signed."""
+    lines = [b"%b\n%d\n%b\n\n" % (INSTANCE.encode(), size, base64.b64encode(root(size)))]
+    lines += [b"\xe2\x80\x94 %b %b\n" % (name.encode(), base64.b64encode(data)) for name, data in signatures(size)]
     return b"".join(lines)
 
 
-def _line(name: str, number: int, seed: int, before: bytes, message: bytes) -> bytes:
-    key = Ed25519PrivateKey.from_private_bytes(bytes((seed,)) * 32)
-    key_id = sha256(name.encode() + b"\n" + bytes((number,)) + key.public_key().public_bytes_raw())[:4]
-    return b"\xe2\x80\x94 %b %b\n" % (name.encode(), base64.b64encode(key_id + before + key.sign(message)))
+def leb(number: int) -> bytes:
+    """Return a number as unsigned LEB128."""
+    return bytes((number,)) if number < 128 else bytes((number % 128 + 128,)) + leb(number // 128)
 
 
-def hashes(found: list[bytes]) -> bytes:
-    """Return a path with its number in front."""
-    return u(1, len(found)) + b"".join(found)
+def sized(data: bytes) -> bytes:
+    """Return bytes with their size in front."""
+    return leb(len(data)) + data
+
+
+def carried(size: int) -> bytes:
+    """Return what a file has of the root checkpoint of a size."""
+    signed = signatures(size)
+    names = (b"" if name == INSTANCE else name.encode() for name, _ in signed)
+    parts = [sized(name) + sized(data) for name, (_, data) in zip(names, signed, strict=True)]
+    return sized(INSTANCE.encode()) + leb(size) + root(size) + leb(len(parts)) + b"".join(parts)
+
+
+def hashes(found: list[bytes], before: bytes = b"") -> bytes:
+    """Return a path with its number in front, and without its first hash if that is the one before the leaf."""
+    if found and found[0] == before:
+        return leb(len(found) + 64) + b"".join(found[1:])
+    return leb(len(found)) + b"".join(found)
 
 
 def way(number: int) -> bytes:
@@ -78,17 +109,18 @@ def way(number: int) -> bytes:
     index = names.index(TENANT.encode())
     map_path = path(index, [leaf(data) for _, data in map_leaves(number)])
     root_path = path(number, [leaf(round_leaf(one)) for one in range(number + 1)])
-    signed = note(number + 1)
     return b"".join(
         (
-            u(8, index),
-            u(8, number),
+            leb(index),
+            leb(number),
             hashes(map_path),
-            rest(number),
-            hashes(root_path),
-            u(4, len(signed)),
-            signed,
-            u(1, 0),
+            previous(number),
+            leb(len(COVERAGE)),
+            sha256(COVERAGE),
+            leb(len(SIZES[number])),
+            hashes(root_path, previous(number)),
+            carried(number + 1),
+            leb(0),
         )
     )
 
@@ -97,22 +129,23 @@ def proof_file(seq: int, number: int, payload: bytes, *, earlier: bool) -> bytes
     """Return the proof of an entry in a round; with the first round's state before it, or not."""
     size = SIZES[number][0][1]
     chain = [leaf(data) for data in entries()]
+    data = entries()[seq]
     parts = [
-        b"sealstream/proof1\n",
-        u(2, len(entries()[seq])) + entries()[seq],
-        u(4, len(payload)) + payload,
-        u(4, 0),
+        b"sealproof1\n",
+        sized(data),
+        sized(payload),
+        leb(0),
         nonce(TENANT),
-        u(8, size),
-        hashes(path(seq, chain[:size])),
+        leb(size),
+        hashes(path(seq, chain[:size]), chain[seq - 1] if seq else b""),
         way(number),
-        u(1, earlier),
+        leb(earlier),
     ]
     if earlier:
         rounds = [leaf(round_leaf(one)) for one in range(2)]
-        parts += [u(8, SIZES[0][0][1]), mth(chain[: SIZES[0][0][1]]), way(0), hashes(proof(1, rounds))]
-    data = b"".join(parts)
-    return data + sha256(data)[:8]
+        parts += [leb(SIZES[0][0][1]), mth(chain[: SIZES[0][0][1]]), way(0), hashes(proof(1, rounds))]
+    body = b"".join(parts)
+    return body + sha256(body)[:8]
 
 
 def vectors() -> list[bytes]:

@@ -16,7 +16,9 @@ from sealstream.schemas.codec import schema_text
 from sealstream.schemas.coverage import coverage_digest
 from sealstream.schemas.entry import ZERO_HASH, Entry, Genesis, Kind, entry_hash, pack, payload_digest
 from sealstream.schemas.event import EventKind
+from sealstream.schemas.note import Note
 from sealstream.schemas.note_key import SignerKey
+from sealstream.schemas.proof_bytes import pack_sized
 from sealstream.schemas.proof_file import CHECK_BYTES, EarlierState, ProofFile, RootedMap
 from sealstream.schemas.round import Round
 from sealstream.schemas.tenant_map import MapLeaf, map_key
@@ -234,3 +236,25 @@ INSTANCE: Final = Instance(
 def with_earlier(seq: int = 15) -> ProofFile:
     """Return the proof of an entry with a state without it before."""
     return INSTANCE.proof(seq, earlier=INSTANCE.earlier(5, 4))
+
+
+def other_forms() -> dict[str, bytes]:
+    """Return files that say the same as one with an earlier state, each in another form, which none may have."""
+    proof = with_earlier()
+    state = proof.earlier
+    assert state is not None
+    data, way = proof.pack(), state.rooted
+    size, chains = bytes((proof.size,)), bytes((way.chains,))
+    origin = pack_sized(ORIGIN.encode())
+    signed = len(Note.parse(proof.rooted.note).signatures)
+    forms = {
+        "path": (proof.nonce + size, (64 + len(proof.path),), (len(proof.path), *proof.path[0])),
+        "root path": (way.coverage + chains, (64 + len(way.root_path),), (len(way.root_path), *way.root_path[0])),
+        "number": (proof.nonce, size, (0x80 + proof.size, 0)),
+        "name": (INSTANCE.checkpoint(5).root, (signed, 0), (signed, *origin)),
+    }
+    found: dict[str, bytes] = {}
+    for name, (before, usual, other) in forms.items():
+        assert data.count(before + bytes(usual)) == 1, name
+        found[name] = rechecked(data.replace(before + bytes(usual), before + bytes(other)))
+    return found

@@ -8,18 +8,20 @@ from sealstream.schemas.entry import VALUE_BYTES_MAX, WINDOW_KINDS
 from sealstream.schemas.errors import QuorumMissing
 from sealstream.schemas.evidence import PayloadStatus, ProofLevel, verify_proof
 from sealstream.schemas.log_proof import HASHES_MAX
+from sealstream.schemas.note import SIGNATURES_MAX
 from sealstream.schemas.policy import Policy
+from sealstream.schemas.proof_bytes import pack_number
 from sealstream.schemas.proof_file import (
     CHECK_BYTES,
     PROOF_BYTES_MAX,
     PROOF_LABEL,
-    PROOF_NOTE_BYTES_MAX,
     PROOF_SUFFIX,
     SCHEMA_BYTES_MAX,
     TIMESTAMP_BYTES_MAX,
     TIMESTAMPS_MAX,
     ProofFile,
 )
+from sealstream.schemas.proof_note import PROOF_NOTE_BYTES_MAX
 from sealstream.schemas.trust import CLOCK_SKEW_SECONDS, Reader
 from support import proof_vectors, spec
 
@@ -59,15 +61,17 @@ def test_numbers() -> None:
     """Labels, sizes and limits of the page are those of the code."""
     text = spec.text()
     section = text[text.index("## 22. Proof files") :]
-    rows = {row[0]: row[1:] for number in range(3) for row in spec.table("### 22.1 The bytes", number)}
-    assert rows["label"] == [str(len(PROOF_LABEL)), f"`sealstream/proof1\\n`, that is `{PROOF_LABEL.hex()}`"]
-    assert rows["check"][0] == str(CHECK_BYTES)
+    rows = {row[0]: row[1:] for number in range(4) for row in spec.table("### 22.1 The bytes", number)}
+    assert rows["label"] == [f"{len(PROOF_LABEL)} bytes", f"`sealproof1\\n`, that is `{PROOF_LABEL.hex()}`"]
+    assert rows["check"][0] == f"{CHECK_BYTES} bytes"
+    assert f"(127 is `{pack_number(127).hex()}`, 128 is `{pack_number(128).hex()}`.)" in section
+    assert f"how many, 1 to {SIGNATURES_MAX};" in section
     assert f"at most {VALUE_BYTES_MAX:,} |" in section
     assert f"at most {SCHEMA_BYTES_MAX:,} |" in section
-    assert f"at most {PROOF_NOTE_BYTES_MAX:,} |" in section
-    assert f"at most {TIMESTAMPS_MAX}, and each behind its size in 4 bytes, 1 to {TIMESTAMP_BYTES_MAX:,}:" in section
+    assert f"they are at most {PROOF_NOTE_BYTES_MAX:,}." in section
+    assert f"at most {TIMESTAMPS_MAX}, and each behind its size as a number, 1 to {TIMESTAMP_BYTES_MAX:,} |" in section
     assert f"no more than {PROOF_BYTES_MAX:,}, and all" in section
-    assert f"at most {HASHES_MAX}, and the hashes" in section
+    assert f"at most {HASHES_MAX}, and these hashes" in section
     assert f"by more than {CLOCK_SKEW_SECONDS} s" in section
     assert f"`{PROOF_SUFFIX}`" in section
     without = ", ".join(str(kind) for kind in range(9) if kind not in WINDOW_KINDS).replace(", 8", " and 8")

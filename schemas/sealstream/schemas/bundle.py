@@ -20,13 +20,8 @@ from sealstream.schemas.entry import VALUE_BYTES_MAX, ZERO_HASH, Kind, parse
 from sealstream.schemas.errors import BundleInvalid, CheckpointInvalid, LeafInvalid, NoteInvalid
 from sealstream.schemas.log_proof import HASHES_MAX
 from sealstream.schemas.merkle import HASH_BYTES, SIZE_MAX, decompose
-from sealstream.schemas.proof_file import (
-    PROOF_NOTE_BYTES_MAX,
-    SCHEMA_BYTES_MAX,
-    TIMESTAMP_BYTES_MAX,
-    TIMESTAMPS_MAX,
-    RootedMap,
-)
+from sealstream.schemas.proof_file import SCHEMA_BYTES_MAX, TIMESTAMP_BYTES_MAX, TIMESTAMPS_MAX, RootedMap
+from sealstream.schemas.proof_note import PROOF_NOTE_BYTES_MAX
 from sealstream.schemas.tenant_name import is_chain
 
 BUNDLE_FORMAT: Final = "sealstream/bundle1"

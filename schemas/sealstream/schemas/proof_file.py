@@ -1,47 +1,38 @@
 """The proof file: what shows one entry to stand in a chain, up to a root checkpoint that others have signed.
 
 It holds data only. Whom to believe, and what time it is, come from its reader (:mod:`sealstream.schemas.evidence`).
-What can be computed is not in it: roots of chain and map, the key in the map, the leaves. The layout is fixed and
-big-endian; ``SPEC.md`` section 22 gives it with test vectors.
+What can be computed is not in it: roots of chain and map, the key in the map, the leaves, and the text around a
+checkpoint's fields. ``SPEC.md`` section 22 gives the layout with test vectors.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
 from dataclasses import dataclass
 from typing import Final
 
 from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.entry import CARRIED_KINDS, VALUE_BYTES_MAX, WINDOW_KINDS, ZERO_HASH, Entry
 from sealstream.schemas.entry import parse as parse_entry
-from sealstream.schemas.errors import CheckpointInvalid, EntryInvalid, LeafInvalid, NoteInvalid, ProofFileInvalid
+from sealstream.schemas.errors import EntryInvalid, LeafInvalid, ProofFileInvalid
 from sealstream.schemas.log_proof import HASHES_MAX
 from sealstream.schemas.merkle import HASH_BYTES, SIZE_MAX
 from sealstream.schemas.note import Note
+from sealstream.schemas.proof_bytes import CUT_HINT, ProofBytes, pack_hashes, pack_number, pack_sized
+from sealstream.schemas.proof_note import pack_note, read_note
 from sealstream.schemas.round import Round
 from sealstream.schemas.tenant_map import NONCE_BYTES
 
-PROOF_LABEL: Final = b"sealstream/proof1\n"
+PROOF_LABEL: Final = b"sealproof1\n"
 PROOF_SUFFIX: Final = ".sealproof"
 PROOF_BYTES_MAX: Final = 4 * 2**20
 SCHEMA_BYTES_MAX: Final = 262_144
-PROOF_NOTE_BYTES_MAX: Final = 400_000
-"""A note with a hundred signatures of the largest kind has less."""
-
 TIMESTAMPS_MAX: Final = 8
 TIMESTAMP_BYTES_MAX: Final = 65_536
 CHECK_BYTES: Final = 8
 """How many bytes of the SHA-256 of all before them stand at the end: they tell a damaged file from a forged one."""
 
-_U8: Final = struct.Struct(">B")
-_U16: Final = struct.Struct(">H")
-_U32: Final = struct.Struct(">I")
-_U64: Final = struct.Struct(">Q")
-_PLACE: Final = struct.Struct(">QQ")  # index, round
-_ROUND: Final = struct.Struct(">32sI32sQ")  # previous, length, coverage, chains
 _ENTRY_BYTES_MAX: Final = 1_024  # the longest has fewer; parsing it says so
-_CUT_HINT: Final = "the file is cut or damaged: get it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +48,8 @@ class RootedMap:
         coverage: Digest of the round's coverage.
         chains: The number of chains in the map.
         root_path: The inclusion proof of the round in the root log, as large as the checkpoint says.
-        note: The root checkpoint as it was signed and cosigned. Best that of the size ``round + 1``.
+        note: The root checkpoint as it was signed and cosigned, without extension lines. Best that of the size
+            ``round + 1``.
         timestamps: RFC 3161 responses (DER) over the bytes of ``note``.
     """
 
@@ -138,21 +130,21 @@ class ProofFile:
         self.check()
         parts = [
             PROOF_LABEL,
-            _U16.pack(len(self.entry)) + self.entry,
-            _sized(self.payload or b""),
-            _sized(self.schema or b""),
+            pack_sized(self.entry),
+            pack_sized(self.payload or b""),
+            pack_sized(self.schema or b""),
             self.nonce,
-            _U64.pack(self.size),
-            _hashes(self.path),
-            _rooted(self.rooted),
-            _U8.pack(self.earlier is not None),
+            pack_number(self.size),
+            pack_hashes(self.path, _entry_of(self.entry).prev),
+            _pack_rooted(self.rooted),
+            pack_number(self.earlier is not None),
         ]
         if self.earlier is not None:
             parts += [
-                _U64.pack(self.earlier.size),
+                pack_number(self.earlier.size),
                 self.earlier.root,
-                _rooted(self.earlier.rooted),
-                _hashes(self.earlier.consistency),
+                _pack_rooted(self.earlier.rooted),
+                pack_hashes(self.earlier.consistency),
             ]
         data = b"".join(parts)
         return data + _checksum(data)
@@ -172,17 +164,18 @@ class ProofFile:
             )
         body, check = data[:-CHECK_BYTES], data[-CHECK_BYTES:]
         if _checksum(body) != check:
-            raise ProofFileInvalid("proof file does not have the checksum at its end", hint=_CUT_HINT)
-        reading = _Reading(body, len(PROOF_LABEL))
+            raise ProofFileInvalid("proof file does not have the checksum at its end", hint=CUT_HINT)
+        reading = ProofBytes(body, len(PROOF_LABEL))
+        entry = reading.sized("entry", _ENTRY_BYTES_MAX)
         proof = cls(
-            entry=reading.sized(_U16, "entry", _ENTRY_BYTES_MAX),
-            payload=reading.sized(_U32, "payload", VALUE_BYTES_MAX) or None,
-            schema=reading.sized(_U32, "schema", SCHEMA_BYTES_MAX) or None,
+            entry=entry,
+            payload=reading.sized("payload", VALUE_BYTES_MAX) or None,
+            schema=reading.sized("schema", SCHEMA_BYTES_MAX) or None,
             nonce=reading.take(NONCE_BYTES),
-            size=reading.number(_U64),
-            path=reading.hashes(),
-            rooted=reading.rooted(),
-            earlier=reading.earlier(),
+            size=reading.number(),
+            path=reading.hashes(_entry_of(entry).prev),
+            rooted=_read_rooted(reading),
+            earlier=_read_earlier(reading),
         )
         reading.end()
         proof.check()
@@ -194,10 +187,7 @@ class ProofFile:
         Raises:
             ProofFileInvalid: A field is out of range, or fields contradict each other.
         """
-        try:
-            entry = self.parsed_entry()
-        except EntryInvalid as error:
-            raise ProofFileInvalid(f"proof file has no entry: {error.message}", hint=error.hint) from error
+        entry = _entry_of(self.entry)
         _check_payload(self, entry)
         if len(self.nonce) != NONCE_BYTES:
             raise ProofFileInvalid(f"proof file has a nonce of {len(self.nonce)} bytes instead of {NONCE_BYTES}")
@@ -217,94 +207,57 @@ class ProofFile:
         return parse_entry(self.entry)
 
 
-class _Reading:
-    """A place in bytes, which moves on with each field that is read.
-
-    Arguments:
-        data: The bytes.
-        place: Where to begin.
-    """
-
-    def __init__(self, data: bytes, place: int) -> None:
-        self._data = data
-        self._place = place
-
-    def take(self, size: int) -> bytes:
-        """Return the next so many bytes."""
-        begin, self._place = self._place, self._place + size
-        if self._place > len(self._data):
-            raise ProofFileInvalid(f"proof file ends within a field at byte {begin}", hint=_CUT_HINT)
-        return self._data[begin : self._place]
-
-    def number(self, form: struct.Struct) -> int:
-        """Return the next number."""
-        (number,) = form.unpack(self.take(form.size))
-        return int(number)
-
-    def sized(self, form: struct.Struct, what: str, bytes_max: int) -> bytes:
-        """Return bytes that stand behind their size."""
-        size = self.number(form)
-        if size > bytes_max:
-            raise ProofFileInvalid(f"proof file has a {what} of {size} bytes; at most {bytes_max} are read")
-        return self.take(size)
-
-    def hashes(self) -> tuple[bytes, ...]:
-        """Return hashes that stand behind their number."""
-        count = self.number(_U8)
-        if count > HASHES_MAX:
-            raise ProofFileInvalid(f"proof file has a path of {count} hashes; no tree is so high")
-        return tuple(self.take(HASH_BYTES) for _ in range(count))
-
-    def rooted(self) -> RootedMap:
-        """Return the way up to a root checkpoint."""
-        index, number = _PLACE.unpack(self.take(_PLACE.size))
-        map_path = self.hashes()
-        previous, length, coverage, chains = _ROUND.unpack(self.take(_ROUND.size))
-        root_path = self.hashes()
-        note = self.sized(_U32, "note", PROOF_NOTE_BYTES_MAX)
-        count = self.number(_U8)
-        if count > TIMESTAMPS_MAX:
-            raise ProofFileInvalid(f"proof file has {count} timestamps; at most {TIMESTAMPS_MAX} are read")
-        timestamps = tuple(self.sized(_U32, "timestamp", TIMESTAMP_BYTES_MAX) for _ in range(count))
-        return RootedMap(index, map_path, number, previous, length, coverage, chains, root_path, note, timestamps)
-
-    def earlier(self) -> EarlierState | None:
-        """Return the earlier state, if there is one."""
-        present = self.number(_U8)
-        if present > 1:
-            raise ProofFileInvalid(f"proof file has the byte {present:#04x} where 00 or 01 stands")
-        if not present:
-            return None
-        return EarlierState(self.number(_U64), self.take(HASH_BYTES), self.rooted(), self.hashes())
-
-    def end(self) -> None:
-        """Refuse what stands behind the last field."""
-        if self._place != len(self._data):
-            raise ProofFileInvalid(f"proof file has {len(self._data) - self._place} bytes behind its end")
+def _read_rooted(reading: ProofBytes) -> RootedMap:
+    return RootedMap(
+        index=reading.number(),
+        round=reading.number(),
+        map_path=reading.hashes(),
+        previous=(previous := reading.hash()),
+        length=reading.number(),
+        coverage=reading.hash(),
+        chains=reading.number(),
+        root_path=reading.hashes(previous),
+        note=read_note(reading),
+        timestamps=tuple(
+            reading.sized("timestamp", TIMESTAMP_BYTES_MAX) for _ in range(reading.count("timestamps", TIMESTAMPS_MAX))
+        ),
+    )
 
 
-def _sized(data: bytes) -> bytes:
-    return _U32.pack(len(data)) + data
+def _read_earlier(reading: ProofBytes) -> EarlierState | None:
+    present = reading.number()
+    if present > 1:
+        raise ProofFileInvalid(f"proof file has the number {present} where 0 or 1 stands")
+    if not present:
+        return None
+    return EarlierState(reading.number(), reading.hash(), _read_rooted(reading), reading.hashes())
 
 
-def _hashes(path: tuple[bytes, ...]) -> bytes:
-    return _U8.pack(len(path)) + b"".join(path)
+def _entry_of(data: bytes) -> Entry:
+    try:
+        return parse_entry(data)
+    except EntryInvalid as error:
+        raise ProofFileInvalid(f"proof file has no entry: {error.message}", hint=error.hint) from error
 
 
 def _checksum(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()[:CHECK_BYTES]
 
 
-def _rooted(rooted: RootedMap) -> bytes:
+def _pack_rooted(rooted: RootedMap) -> bytes:
     return b"".join(
         (
-            _PLACE.pack(rooted.index, rooted.round),
-            _hashes(rooted.map_path),
-            _ROUND.pack(rooted.previous, rooted.length, rooted.coverage, rooted.chains),
-            _hashes(rooted.root_path),
-            _sized(rooted.note),
-            _U8.pack(len(rooted.timestamps)),
-            *(_sized(token) for token in rooted.timestamps),
+            pack_number(rooted.index),
+            pack_number(rooted.round),
+            pack_hashes(rooted.map_path),
+            rooted.previous,
+            pack_number(rooted.length),
+            rooted.coverage,
+            pack_number(rooted.chains),
+            pack_hashes(rooted.root_path, rooted.previous),
+            pack_note(rooted.note),
+            pack_number(len(rooted.timestamps)),
+            *(pack_sized(token) for token in rooted.timestamps),
         )
     )
 
@@ -350,12 +303,8 @@ def _check_rooted(rooted: RootedMap) -> None:
         rooted.leaf(ZERO_HASH).pack()  # the ranges; the map's root is computed when it is verified
     except LeafInvalid as error:
         raise ProofFileInvalid(f"proof file: {error.message}", hint=error.hint) from error
-    if len(rooted.note) > PROOF_NOTE_BYTES_MAX:
-        raise ProofFileInvalid(f"proof file has a note of {len(rooted.note)} bytes")
-    try:
-        size = rooted.checkpoint().size
-    except (NoteInvalid, CheckpointInvalid) as error:
-        raise ProofFileInvalid(f"proof file has no checkpoint: {error.message}", hint=error.hint) from error
+    pack_note(rooted.note)  # it has a checkpoint's fields and no more
+    size = rooted.checkpoint().size
     if rooted.round >= size:
         raise ProofFileInvalid(f"proof file is of round {rooted.round} in a root log of {size}")
     if len(rooted.timestamps) > TIMESTAMPS_MAX:

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -54,25 +55,80 @@ func (c *cutter) hash() (found hash) {
 	return found
 }
 
-func (c *cutter) path() []hash {
-	n := c.number(1)
-	if n > pathMax {
-		c.bad = true
+// leb reads a number of a proof file: LEB128 in its shortest form (section 22.1).
+func (c *cutter) leb() uint64 {
+	var number uint64
+	for shift := 0; shift < 63; shift += 7 {
+		b := c.number(1)
+		number |= b & 0x7f << shift
+		if b < 0x80 {
+			if b == 0 && shift > 0 {
+				break
+			}
+			return number
+		}
 	}
+	c.bad = true
+	return 0
+}
+
+// part reads bytes behind their size.
+func (c *cutter) part(max uint64) []byte { return c.bytes(c.leb(), max) }
+
+// path reads a path. Of a leaf that names the one before it, known is that one's hash.
+func (c *cutter) path(known ...hash) []hash {
+	n := c.leb()
 	var found []hash
+	if len(known) == 1 && n > pathMax+1 {
+		n -= pathMax + 2
+		found = append(found, known[0])
+	}
+	if n+uint64(len(found)) > pathMax {
+		c.bad = true
+		return nil
+	}
 	for range n {
-		if c.bad {
+		one := c.hash()
+		if c.bad || len(known) == 1 && len(found) == 0 && one == known[0] {
+			c.bad = true
 			return nil
 		}
-		found = append(found, c.hash())
+		found = append(found, one)
 	}
 	return found
+}
+
+// note reads a checkpoint's fields, and returns the note that they are of.
+func (c *cutter) note() []byte {
+	origin := c.part(proofNoteMax)
+	size, root, count := c.leb(), c.hash(), c.leb()
+	if c.bad || count > signaturesMax || bytes.ContainsRune(origin, '\n') {
+		c.bad = true
+		return nil
+	}
+	note := fmt.Appendf(nil, "%s\n%d\n%s\n\n", origin, size, base64.StdEncoding.EncodeToString(root[:]))
+	for range count {
+		name, signed := c.part(proofNoteMax), c.part(proofNoteMax)
+		if c.bad || bytes.Equal(name, origin) || len(name) > 0 && !isKeyName(string(name)) {
+			c.bad = true
+			return nil
+		}
+		if len(name) == 0 {
+			name = origin
+		}
+		note = fmt.Appendf(note, "— %s %s\n", name, base64.StdEncoding.EncodeToString(signed))
+	}
+	if len(note) > proofNoteMax {
+		c.bad = true
+	}
+	return note
 }
 
 type entry struct {
 	kind, reason  byte
 	tenant        string
 	seq, received uint64
+	prev          hash
 	topicID       []byte
 	partition     uint64
 	offset, ref   uint64
@@ -94,7 +150,7 @@ func parseEntry(data []byte) (entry, error) {
 	e.kind, e.reason = byte(c.number(1)), byte(c.number(1))
 	e.tenant = string(c.sized(1, 255))
 	e.seq = c.number(8)
-	prev := c.hash()
+	e.prev = c.hash()
 	e.received, e.topicID = c.number(8), c.bytes(16, 16)
 	e.partition, e.offset, e.ref = c.number(4), c.number(8), c.number(8)
 	e.id = string(c.sized(1, 255))
@@ -111,11 +167,11 @@ func parseEntry(data []byte) (entry, error) {
 	if e.partition >= 1<<31 || e.length >= 1<<31 {
 		return e, errors.New("an entry with a number that is too large")
 	}
-	return e, e.check(prev)
+	return e, e.check()
 }
 
 // check refuses fields that do not go together (section 5).
-func (e entry) check(prev hash) error {
+func (e entry) check() error {
 	refused := errors.New("an entry with fields that do not go together")
 	reasons := map[byte]byte{4: 8, 7: 3}[e.kind]
 	if reasons == 0 && e.reason != 0 || reasons != 0 && (e.reason < 1 || e.reason > reasons) {
@@ -129,7 +185,7 @@ func (e entry) check(prev hash) error {
 	if e.kind != 0 && e.kind != 8 && apart != mustBeApart {
 		return refused
 	}
-	if (e.seq == 0) != (e.kind == 0) || e.kind == 0 && prev != (hash{}) {
+	if (e.seq == 0) != (e.kind == 0) || e.kind == 0 && e.prev != (hash{}) {
 		return refused
 	}
 	refers := e.kind == 3 || e.kind == 5
@@ -162,17 +218,16 @@ type way struct {
 	previous, coverage hash
 	length, chains     uint64
 	note               []byte
-	timestamps         int
+	timestamps         uint64
 	checkpoint         checkpoint
 }
 
 func (c *cutter) way() (way, error) {
-	w := way{index: c.number(8), round: c.number(8), mapPath: c.path(), previous: c.hash(), length: c.number(4)}
-	w.coverage, w.chains, w.rootPath = c.hash(), c.number(8), c.path()
-	w.note = c.sized(4, proofNoteMax)
-	w.timestamps = int(c.number(1))
+	w := way{index: c.leb(), round: c.leb(), mapPath: c.path(), previous: c.hash(), length: c.leb()}
+	w.coverage, w.chains = c.hash(), c.leb()
+	w.rootPath, w.note, w.timestamps = c.path(w.previous), c.note(), c.leb()
 	for range min(w.timestamps, timestampsMax) {
-		if len(c.sized(4, timestampMax)) == 0 {
+		if len(c.part(timestampMax)) == 0 {
 			c.bad = true
 		}
 	}
@@ -185,6 +240,9 @@ func (c *cutter) way() (way, error) {
 	}
 	if w.checkpoint, err = parseCheckpoint(note.text); err != nil {
 		return w, err
+	}
+	if w.checkpoint.extensions != 0 {
+		return w, errors.New("a checkpoint with extension lines")
 	}
 	if w.index >= w.chains || w.chains > numberMax || w.round >= w.checkpoint.size || w.round >= numberMax ||
 		(w.round == 0) != (w.previous == hash{}) || w.length < coverageBytesMin || w.length > coverageBytesMax {
@@ -249,23 +307,23 @@ func parseProof(data []byte) (proofFile, error) {
 		return p, errors.New("the file is damaged")
 	}
 	c := cutter{rest: data[:len(data)-8]}
-	if !bytes.Equal(c.bytes(18, 18), []byte("sealstream/proof1\n")) {
+	if !bytes.Equal(c.bytes(11, 11), []byte("sealproof1\n")) {
 		return p, errors.New("no proof file")
 	}
-	p.data = c.sized(2, 1<<16)
-	p.payload, p.schema = c.sized(4, payloadBytesMax), c.sized(4, schemaBytesMax)
-	p.nonce, p.size, p.path = c.hash(), c.number(8), c.path()
+	p.data = c.part(1 << 16)
+	p.payload, p.schema = c.part(payloadBytesMax), c.part(schemaBytesMax)
 	var err error
-	if p.way, err = c.way(); err != nil {
-		return p, err
-	}
 	if p.entry, err = parseEntry(p.data); err != nil {
 		return p, err
 	}
-	switch c.number(1) {
+	p.nonce, p.size, p.path = c.hash(), c.leb(), c.path(p.entry.prev)
+	if p.way, err = c.way(); err != nil {
+		return p, err
+	}
+	switch c.leb() {
 	case 0:
 	case 1:
-		before := &earlier{size: c.number(8), root: c.hash()}
+		before := &earlier{size: c.leb(), root: c.hash()}
 		if before.way, err = c.way(); err != nil {
 			return p, err
 		}

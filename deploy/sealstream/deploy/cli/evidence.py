@@ -22,7 +22,6 @@ from sealstream.deploy.cli.output import (
 from sealstream.deploy.cli.reading import read_file, reader_of
 from sealstream.deploy.cli.times import time_option
 from sealstream.schemas.errors import (
-    CheckpointInvalid,
     EvidenceInvalid,
     ProofInvalid,
     QuorumMissing,
@@ -39,7 +38,7 @@ _LevelName: TypeAlias = Literal["checkpoint", "witnessed", "anchored"]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECONDS: Final = 1_000_000
 
-DOES_NOT_HOLD: Final = (CheckpointInvalid, EvidenceInvalid, ProofInvalid, SignatureInvalid, TimestampInvalid)
+DOES_NOT_HOLD: Final = (EvidenceInvalid, ProofInvalid, SignatureInvalid, TimestampInvalid)
 """What says that a proof contradicts itself or is signed wrongly, whoever judges; all else could not be judged."""
 
 
