@@ -154,6 +154,7 @@ class Finishing:
         self._parts.points.at("after-publish")()
         self._parts.database.keep_published(self.made.round)
         self.is_published = True
+        self._parts.files.erase()
 
     def _write_files(self, chains: Chains) -> None:
         try:

@@ -128,6 +128,7 @@ class Notary:
             last = rounds.last
             made = None if last is None or last.published_at is not None else rounds.remake_last(snapshot)
         self._published = parts.database.last_published()
+        parts.files.begin(rounds.chains, last=rounds.head.size - 1, published=self._published)
         self._oldest_made, self._oldest_left = parts.database.oldest_unwitnessed(), None
         self._finishing = None
         if last is not None and made is not None:

@@ -17,8 +17,10 @@ from sealstream.schemas.errors import ObjectMissing, TileInvalid, TilesDamaged, 
 from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix, coverage_path
 from sealstream.schemas.merkle import leaf_hash
 from sealstream.schemas.tile_tree import TileEdge, TileFile
-from sealstream.schemas.tiles import TILE_HEIGHT, TILE_WIDTH, Bundle, BundleFile, Tile, extend_bundles
+from sealstream.schemas.tiles import TILE_WIDTH, Bundle, BundleFile, Tile, extend_bundles
 from sealstream.sinks.notary.made import ChainGrowth, MadeRound
+from sealstream.sinks.notary.steps import ChainHead
+from sealstream.sinks.notary.superseded import Grown, Superseded, edge_places
 from sealstream.worker.objects import Objects
 
 ROOT_LOG: Final = ""
@@ -47,17 +49,10 @@ class _Growth:
     entries: Sequence[bytes]
     hashes: Sequence[bytes]
 
-    def edge(self) -> list[Tile | Bundle]:
-        """Return the partial tiles at its old right edge, and the partial bundle last."""
-        found: list[Tile | Bundle] = []
-        level = 0
-        while count := self.old_size >> (TILE_HEIGHT * level):
-            index, width = divmod(count, TILE_WIDTH)
-            if width:
-                found.append(Tile(level, index, width))
-            level += 1
-        index, width = divmod(self.old_size, TILE_WIDTH)
-        return [*found, Bundle(index, width)] if width else found
+    @property
+    def grown(self) -> Grown:
+        """From which size to which one."""
+        return Grown(self.prefix, self.old_size, self.old_size + len(self.entries))
 
 
 class RoundFiles:
@@ -69,6 +64,7 @@ class RoundFiles:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
+        self._superseded = Superseded(objects)
         self._tails: dict[str, bytes] = {}  # digests of the partial bundles that this process has checked or made
 
     def write(self, made: MadeRound) -> None:
@@ -82,6 +78,7 @@ class RoundFiles:
         """
         damaged: list[str] = []
         growths = (_root_growth(made), *(_chain_growth(one) for one in made.chains))
+        self._superseded.grown(one.grown for one in growths)
         files = self._grown(growths, damaged)
         self._objects.put_many(files, write_once=True)
         self._objects.put(coverage_path(made.round), made.coverage)
@@ -95,6 +92,27 @@ class RoundFiles:
                 logs=tuple(damaged),
                 hint="they are made anew from the store; find out who can write to the storage",
             )
+
+    def begin(self, heads: Iterable[ChainHead], *, last: int, published: int) -> None:
+        """Begin where a notary before this one has ended: what it has left to erase is erased in time.
+
+        Arguments:
+            heads: All chains' heads.
+            last: The last round; -1 for none.
+            published: The last round that is public; -1 for none.
+        """
+        before, since = list[Grown](), list[Grown]()
+        for head in heads:
+            if head.grown_in >= published - 1:  # what an earlier round has replaced was erased when that one was public
+                grown = Grown(chain_prefix(head.chain), head.size_before, head.size)
+                (since if head.grown_in > published else before).append(grown)
+        for number in range(max(0, published - 1), last + 1):
+            (since if number > published else before).append(Grown(ROOT_PREFIX, number, number + 1))
+        self._superseded.begin(before, since)
+
+    def erase(self) -> None:
+        """Erase partial files that have been replaced, as the last round has become public: :mod:`.superseded`."""
+        self._superseded.erase()
 
     def rewrite(self, name: str, size: int, root: bytes, entries: Iterable[bytes]) -> None:
         """Make all tiles and bundles of a log anew, from its first entry on; they survive a power cut then.
@@ -127,12 +145,14 @@ class RoundFiles:
         """Yield the new files of logs, and name those whose old ones are damaged."""
         for begin in range(0, len(growths), _TOGETHER):
             group = growths[begin : begin + _TOGETHER]
-            edges = [one.edge() for one in group]
-            paths = (f"{one.prefix}{place.path()}" for one, edge in zip(group, edges, strict=True) for place in edge)
+            edges = [edge_places(one.old_size) for one in group]
+            paths = (
+                f"{one.prefix}{place.path()}" for one, places in zip(group, edges, strict=True) for place in places
+            )
             stored = self._objects.get_many(paths)
-            for growth, edge in zip(group, edges, strict=True):
+            for growth, places in zip(group, edges, strict=True):
                 try:
-                    yield from self._grown_log(growth, edge, [next(stored) for _ in edge])
+                    yield from self._grown_log(growth, places, [next(stored) for _ in places])
                 except (TileInvalid, TreeInvalid):
                     if not self._is_written(growth):
                         damaged.append(growth.name)

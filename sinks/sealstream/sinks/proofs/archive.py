@@ -12,6 +12,7 @@ from typing import Final
 
 from psycopg import sql
 
+from sealstream.schemas.erased_tiles import read_place
 from sealstream.schemas.errors import ObjectMissing, StoreError
 from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix, root_checkpoint_path, timestamp_path
 from sealstream.schemas.merkle import HASH_BYTES
@@ -201,18 +202,17 @@ class Archive:
         return bytes(rows[0][0])
 
     def _published(self, prefix: str, size: int) -> TileNodes:
+        def below(path: str) -> bytes:
+            return self._objects.get(prefix + path, bytes_max=_NOTE_BYTES_MAX)
+
         def read(tile: Tile) -> bytes:
-            full = prefix + Tile(tile.level, tile.index).path()
-            path = prefix + tile.path()
-            if path != full and self._cache.holds(full):
-                path = full
-            try:
-                return self._cache.get(path, lambda: self._objects.get(path, bytes_max=_TILE_BYTES_MAX))
-            except ObjectMissing:
-                if path == full:
-                    raise
-                # The tree has grown, and who erases partial tiles may do so once the full one is there.
-                return self._cache.get(full, lambda: self._objects.get(full, bytes_max=_TILE_BYTES_MAX))
+            full = Tile(tile.level, tile.index).path()
+            if self._cache.holds(prefix + full):
+                return self._cache.get(prefix + full, lambda: below(full))
+            # A wider one stands in for one that was erased, cut to what was asked for: that never changes.
+            data = self._cache.get(prefix + tile.path(), lambda: read_place(below, tile))
+            # The full one is of use for all other sizes as well.
+            return data if len(data) < _TILE_BYTES_MAX else self._cache.get(prefix + full, lambda: data)
 
         return TileNodes(size, read)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sealstream.schemas.compact_range import CompactRange
+from sealstream.schemas.erased_tiles import read_place
 from sealstream.schemas.errors import FormatError, ObjectMissing, TileInvalid
 from sealstream.schemas.merkle import Node, decompose, fold, node_hashes
 from sealstream.schemas.tile_tree import TileEdge
@@ -103,31 +104,13 @@ class TrustedTiles:
         number, place = divmod(index, TILE_WIDTH)
         if self._bundle[0] != number:
             bundle = Bundle(number, min(TILE_WIDTH, self.size - number * TILE_WIDTH))
-            self._bundle = number, bundle.entries(read_wide(self._read, bundle))
+            self._bundle = number, bundle.entries(read_place(self._read, bundle))
         return self._bundle[1][place]
 
     def _read_edge(self, tile: Tile) -> bytes:
-        data = read_wide(self._read, tile)
+        data = read_place(self._read, tile)
         self._edge[tile.level, tile.index] = tile.hashes(data)
         return data
-
-
-def read_wide(read: Read, place: Tile | Bundle) -> bytes:
-    """Return a tile's or bundle's bytes; those of the full one where the partial one has been erased.
-
-    Raises:
-        ObjectMissing: Neither is there.
-    """
-    try:
-        return read(place.path())
-    except ObjectMissing:
-        if place.width == TILE_WIDTH:
-            raise
-        full = Tile(place.level, place.index) if isinstance(place, Tile) else Bundle(place.index)
-        try:
-            return read(full.path())
-        except ObjectMissing as error:
-            raise ObjectMissing(f"{error.message}, nor is there {place.path()}", hint=error.hint) from error
 
 
 UNUSABLE: Final = (ObjectMissing, FormatError)

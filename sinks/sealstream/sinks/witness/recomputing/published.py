@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from sealstream.schemas.coverage import COVERAGE_BYTES_MAX, PartitionCoverage, coverage_digest, parse_coverage
-from sealstream.schemas.errors import CheckpointRefused, LeafInvalid, ObjectMissing, StoreError, TileInvalid
+from sealstream.schemas.erased_tiles import read_place
+from sealstream.schemas.errors import CheckpointRefused, LeafInvalid, StoreError, TileInvalid
 from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix, coverage_path
-from sealstream.schemas.merkle import HASH_BYTES
+from sealstream.schemas.note import NOTE_BYTES_MAX
 from sealstream.schemas.round import ROUND_BYTES, Round
 from sealstream.schemas.tiles import TILE_WIDTH, Bundle, Tile
 from sealstream.worker.objects import Objects
 
-_BUNDLE_BYTES_MAX: Final = TILE_WIDTH * (2 + ROUND_BYTES)
+_FILE_BYTES_MAX: Final = max(NOTE_BYTES_MAX, TILE_WIDTH * (2 + ROUND_BYTES))
 
 
 class PublishedRound(NamedTuple):
@@ -51,7 +53,7 @@ class PublishedRounds:
         for index in range(begin // TILE_WIDTH, -(-size // TILE_WIDTH)):
             bundle = Bundle(index, min(TILE_WIDTH, size - index * TILE_WIDTH))
             try:
-                entries = bundle.entries(self._bundle(bundle))
+                entries = bundle.entries(read_place(self._reader(ROOT_PREFIX), bundle))
             except TileInvalid as error:
                 raise CheckpointRefused(f"the published rounds cannot be read: {error.message}") from error
             found.extend(entries[max(0, begin - bundle.start) :])
@@ -82,23 +84,12 @@ class PublishedRounds:
         found: list[bytes] = []
         for index in range(begin // TILE_WIDTH, -(-size // TILE_WIDTH)):
             tile = Tile(0, index, min(TILE_WIDTH, size - index * TILE_WIDTH))
-            for path in dict.fromkeys((tile.path(), Tile(0, index).path())):
-                try:
-                    data = self._objects.get(chain_prefix(chain) + path, bytes_max=TILE_WIDTH * HASH_BYTES)
-                    found.extend(tile.hashes(data)[max(0, begin - tile.start) :])
-                    break
-                except (StoreError, TileInvalid):
-                    continue
-            else:
+            try:
+                data = read_place(self._reader(chain_prefix(chain)), tile)
+                found.extend(tile.hashes(data)[max(0, begin - tile.start) :])
+            except (StoreError, TileInvalid):
                 return None
         return found
 
-    def _bundle(self, bundle: Bundle) -> bytes:
-        try:
-            return self._objects.get(ROOT_PREFIX + bundle.path(), bytes_max=_BUNDLE_BYTES_MAX)
-        except ObjectMissing:
-            if bundle.width == TILE_WIDTH:
-                raise
-            # A partial bundle may be gone once the full one is there, which begins with the same entries.
-            full = Bundle(bundle.index)
-            return self._objects.get(ROOT_PREFIX + full.path(), bytes_max=_BUNDLE_BYTES_MAX)
+    def _reader(self, prefix: str) -> Callable[[str], bytes]:
+        return lambda path: self._objects.get(prefix + path, bytes_max=_FILE_BYTES_MAX)
