@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sealstream.schemas.entry import Genesis, Kind, epoch_payload
 from sealstream.schemas.errors import InstanceDiffers, SealInvalid
 from sealstream.schemas.merkle import root
+from sealstream.sinks.verifier.chains import Chains as VerifiedChains
 from sealstream.sinks.verifier.records import Chain
 from sealstream.sinks.witness.recomputing.refusal import Refusal
 from support.chained import INSTANCE, Chains
@@ -194,6 +195,38 @@ def test_a_chain_that_is_ahead_of_its_rounds_goes_on_where_it_was_verified_to_en
     assert isinstance(refused.value.error, SealInvalid)
     assert refused.value.violation is not None
     assert refused.value.violation.tenant == name
+
+
+class LateWord(MemoryWord):
+    """The word of a verifier that comes to its end only when it is asked once more."""
+
+    asked = 0
+
+    def refresh(self, deadline: float) -> bool:
+        """Read on: at first nothing, and then all."""
+        self.asked += 1
+        if self.asked == 1:
+            self.final, self.chains = self.chains, {n: VerifiedChains() for n in self.chains}
+        else:
+            self.chains = self.final
+        return super().refresh(deadline)
+
+
+def test_the_epoch_before_is_read_on_before_chains_are_compared_with_it() -> None:
+    """What the verifier says of the old epoch is as new as of the new one, and read once for all chains."""
+    world = TwoEpochs(3, 25)
+    first, _ = _late(world)
+    judge = world.judge()
+    assert judge.older is not None
+    log, word = judge.older
+    late = LateWord(word.positions, word.chains, word.changed)
+    assert late.refresh(0)
+    judge.older = log, late
+
+    judge.judge(first)
+
+    assert judge.changes.log.size == 1
+    assert late.asked == 2
 
 
 @pytest.mark.parametrize("epoch", [0, 1])

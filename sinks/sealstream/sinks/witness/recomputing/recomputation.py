@@ -93,6 +93,7 @@ class Recomputation:
         self._differs: Difference | None = None
         self._followed: Followed | None = None
         self._targets: dict[int, int] = {}
+        self._looked = False
 
     def advance(self, deadline: float) -> None:
         """Compute on; when this returns, every round is right.
@@ -445,6 +446,7 @@ class Recomputation:
             Behind: What it says is still being read.
             Refusal: A chain goes on elsewhere: what was read is not what was verified.
         """
+        self._looked = False
         word, changed, heads = self._sources.word, self.changes.chains, followed.heads
         names = dict(word.changed)
         read = (*changed, *heads, *self._strands.awake)
@@ -476,9 +478,7 @@ class Recomputation:
         """
         if self.is_newest:
             return ours[0] < chain.seq and self._end_before(name, deadline) == chain.head
-        if self._epochs.newest.topic_id() is None:
-            return False
-        self._refresh(deadline, self._epochs.newest)
+        self._look(self._epochs.newest, deadline)
         later = self._epochs.newest.chain(name)
         return later is not None and later.seq >= ours[0] > chain.seq
 
@@ -487,10 +487,15 @@ class Recomputation:
         older = self._epochs.older() if self.is_newest else None
         if older is None:
             return None
-        if not older.word.is_whole or older.topic_id() is None:
-            self._refresh(deadline, older)
+        self._look(older, deadline)
         chain = older.chain(name)
         return None if chain is None else chain.head
+
+    def _look(self, other: Sources, deadline: float) -> None:
+        """Take in what the verifier says of the other epoch, which must not be older than what it says of this one."""
+        if not self._looked:
+            self._refresh(deadline, other)
+            self._looked = True
 
     def _head(self, name: bytes) -> tuple[int, bytes]:
         strand = self._strands.awake.get(name) or Strands(self._load)[name]
