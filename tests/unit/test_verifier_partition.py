@@ -274,6 +274,58 @@ def test_a_processor_that_goes_on_from_a_forged_entry_is_one_violation(batch: in
     assert _found(outcome) == [("edited", ACME.decode(), 8)]
 
 
+def _chained_for(log: list[ChainedRecord], at: int) -> list[ChainedRecord]:
+    return [*log[:at], _forged(log[at], tenant=OTHER.decode())._replace(key=OTHER), *log[at + 1 :]]
+
+
+def _chained_twice_for(log: list[ChainedRecord], at: int) -> list[ChainedRecord]:
+    return [*log[:at], log[at], _forged(log[at], tenant=OTHER.decode())._replace(key=OTHER), *log[at + 1 :]]
+
+
+def _swapped(log: list[ChainedRecord], at: int) -> list[ChainedRecord]:
+    return [*log[:at], log[at + 1], log[at], *log[at + 2 :]]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("tenants", "forge", "expected"),
+    [
+        ((ACME, OTHER), _chained_for, {("foreign", ACME, 8), ("foreign", OTHER, 8)}),
+        ((ACME, OTHER), _chained_twice_for, {("edited", OTHER, 8)}),
+        ((ACME,), _swapped, {("reordered", ACME, 8)}),
+    ],
+)
+def test_a_processor_that_goes_on_from_a_misplaced_entry_is_named_once(
+    tenants: tuple[bytes, ...],
+    forge: Callable[[list[ChainedRecord], int], list[ChainedRecord]],
+    expected: set[tuple[str, bytes, int]],
+    batch: int,
+) -> None:
+    """Where an event went into another chain, or behind its successor, and all that follows is chained onto that: each
+    chain that is wrong is named by the entry at fault, and the right ones behind it by nothing.
+    """
+    source = _source(40, *tenants)
+    log = _log(source)
+
+    _, outcome = verify_log(source, _relinked(forge(log, _place(log, ACME, 8))), batch=batch)
+
+    assert {(kind, tenant.encode(), seq) for kind, tenant, seq in _found(outcome)} == expected
+    assert len(outcome.violations) == len(expected)
+
+
+def _relinked(log: list[ChainedRecord]) -> list[ChainedRecord]:
+    """Return a log in which each entry follows the one before it in its chain."""
+    heads: dict[str, tuple[int, bytes]] = {}
+    linked: list[ChainedRecord] = []
+    for record in log:
+        assert record.entry is not None
+        entry = parse(record.entry)
+        seq, prev = heads.get(entry.tenant, (entry.seq, entry.prev))
+        linked.append(_forged(record, seq=seq, prev=prev))
+        heads[entry.tenant] = (seq + 1, entry_hash(linked[-1].entry or b""))
+    return linked
+
+
 @pytest.mark.parametrize("batch", [1, 1000])
 def test_a_processor_that_leaves_records_out_is_one_violation(batch: int) -> None:
     """A source record that never was chained is one gap, although all later entries have a smaller seq for it."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
+from sealstream.schemas.entry import parse
+from sealstream.schemas.errors import EntryInvalid
 from sealstream.sinks.verifier.records import ChainedMessage, ChainedRecord, chained_record
 
 LOOKAHEAD_RECORDS: Final = 1_000
@@ -53,6 +57,19 @@ class Ahead:
             if not self._grow():
                 return False
         return True
+
+    def relinked(self, entry: bytes) -> bytes | None:
+        """Return an entry behind the current record that is this one at another place of its chain, as far as was read.
+
+        So it stands in a log whose writer went on from what he had swapped or put in.
+        """
+        wanted = parse(entry)
+        for found in _entries(self.messages[self.at + 1 :]):
+            if found.endswith(wanted.payload):
+                with suppress(EntryInvalid):
+                    if replace(parse(found), seq=wanted.seq, prev=wanted.prev) == wanted:
+                        return found
+        return None
 
     def following(self) -> ChainedRecord | None:
         """Return the record behind the current one, if there is one or one comes soon."""

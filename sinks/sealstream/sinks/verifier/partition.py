@@ -205,6 +205,7 @@ class PartitionVerifier:
         digest = entry_hash(record.entry or b"")
         if digest in self.delayed:  # was reported when it was not at its place
             del self.delayed[digest]
+            self._go_on_from(claim_of(record), digest)
             return True
         if self._follow_other(record, demand, outcome) or self._go_behind_gap(record, demand, ahead):
             return False
@@ -216,9 +217,9 @@ class PartitionVerifier:
             self._instead(record, claim, demand, outcome)
             return True
         if self._is_ahead(record, claim, demand):
-            self._missing(demand, late=ahead.holds(demand.entry), outcome=outcome)
+            self._missing(demand, _later(demand, ahead), outcome)
             return False
-        if not ahead.holds(demand.entry) and (_stands_for(record, claim, demand) or ahead.goes_on()):
+        if _later(demand, ahead) is None and (_stands_for(record, claim, demand) or ahead.goes_on()):
             self._instead(record, claim, demand, outcome)
         else:
             self._extra(record, claim, digest, outcome)
@@ -330,13 +331,13 @@ class PartitionVerifier:
         same_time = is_chain and self.rules.is_here(claim) and claim.received == (source.received or 0)
         return same_time or claim.payload == payload_digest(source.value or b"")
 
-    def _missing(self, demand: Demand, *, late: bool, outcome: Outcome) -> None:
-        """The demanded record is not at its place: it comes later, or not at all."""
+    def _missing(self, demand: Demand, later: bytes | None, outcome: Outcome) -> None:
+        """The demanded record is not at its place: it comes later, as this entry, or not at all."""
         chain, place = demand.chain, demand.verdict.offset
         before = Head(demand.seq, demand.prev)
-        if late:
+        if later is not None:
             if len(self.delayed) < DELAYED_ENTRIES_MAX:
-                self.delayed[demand.digest] = None
+                self.delayed[entry_hash(later)] = None
             message = "the entry stands behind others that should follow it"
             self.report(
                 Finding(ViolationType.REORDERED, chain.name.decode(), demand.seq, place, message), chain, outcome
@@ -349,7 +350,7 @@ class PartitionVerifier:
                 self.report(Finding(ViolationType.GAP, chain.name.decode(), demand.seq, place, what), chain, outcome)
             chain.missing = True
         self._pass(demand, outcome)
-        if not late and chain.other is None:
+        if later != demand.entry and chain.other is None:
             chain.other = before
 
     def _instead(self, record: ChainedRecord, claim: Entry | None, demand: Demand, outcome: Outcome) -> None:
@@ -358,9 +359,27 @@ class PartitionVerifier:
             self._compare_first_genesis(record, claim)
         self.report(instead(record, claim, demand), demand.chain, outcome)
         self._pass(demand, outcome)
-        if record.entry is not None and record.entry != demand.entry:
-            seq = claim.seq if claim is not None and claim.tenant.encode() == demand.chain.name else demand.seq
+        if claim is not None and claim.tenant.encode() != demand.chain.name:
+            demand.chain.other = Head(demand.seq, demand.prev)  # nothing was added to this chain, but to the other one
+            self._intrude(claim, entry_hash(record.entry or b""), outcome)
+        elif record.entry is not None and record.entry != demand.entry:
+            seq = demand.seq if claim is None else claim.seq
             demand.chain.other = Head(seq + 1, entry_hash(record.entry))
+
+    def _intrude(self, claim: Entry, digest: bytes, outcome: Outcome) -> None:
+        """An entry that stands for another chain's record has been added to a chain of this partition."""
+        chain = self._go_on_from(claim, digest)
+        if chain is not None:
+            message = "the entry stands for a source record of another chain"
+            self.report(Finding(ViolationType.FOREIGN, claim.tenant, claim.seq, claim.offset, message), chain, outcome)
+
+    def _go_on_from(self, claim: Entry | None, digest: bytes) -> Chain | None:
+        """Let a chain go on from an entry that is at fault, if that continues it, and return the chain then."""
+        chain = None if claim is None else self.chains.get(claim.tenant.encode())
+        if claim is None or chain is None or chain.other is not None or (claim.seq, claim.prev) != chain.head:
+            return None
+        chain.other = Head(claim.seq + 1, digest)
+        return chain
 
     def _extra(self, record: ChainedRecord, claim: Entry | None, digest: bytes, outcome: Outcome) -> None:
         """No source record demands a record here."""
@@ -382,8 +401,7 @@ class PartitionVerifier:
             next_seq=0 if chain is None else chain.head.seq,
         )
         self.report(finding, chain, outcome)
-        if chain is not None and claim is not None and (claim.seq, claim.prev) == chain.head and chain.other is None:
-            chain.other = Head(claim.seq + 1, digest)
+        self._go_on_from(claim, digest)
 
     def _compare_first_genesis(self, record: ChainedRecord, claim: Entry) -> None:
         """A verifier that has verified nothing yet and meets another genesis is more likely set up wrongly."""
@@ -441,6 +459,11 @@ class PartitionVerifier:
             found=finding.found,
             severity=severity,
         )
+
+
+def _later(demand: Demand, ahead: Ahead) -> bytes | None:
+    """Return the entry behind the current record that is the demanded one, or that is it at another place."""
+    return demand.entry if ahead.holds(demand.entry) else ahead.relinked(demand.entry)
 
 
 def _stands_for(record: ChainedRecord, claim: Entry | None, demand: Demand) -> bool:
