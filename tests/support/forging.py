@@ -74,6 +74,17 @@ class Chainer:
         """Return what a range that is declared lost must become."""
         return self._models[lost.partition].expect([lost])
 
+    def follow(self, logs: Iterable[Log]) -> None:
+        """Go on from where these records end their chains, as a chainer does that believes in what it wrote."""
+        for record in (record for log in logs for record in log):
+            entry = parse(record.entry)
+            chain = self._models[record.partition].chains[entry.tenant]
+            chain.seq, chain.prev = entry.seq + 1, record.hash
+
+    def ends(self) -> dict[str, int]:
+        """Return the seq of each chain's last entry."""
+        return {name: chain.seq - 1 for model in self._models for name, chain in model.chains.items()}
+
     def chain(self, alter: Alter = lambda log: log, *, abort: bool = False) -> None:
         """Write the source's new records to audit.chained in one transaction, altered partition by partition."""
         self.write([alter(log) for log in self.expected()], abort=abort)

@@ -1,0 +1,349 @@
+"""What whoever administers Kafka can do to an instance's topics, and how it is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Final, cast
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
+
+from sealstream.kafka.topics import SEAL_ENTRY_HEADER
+from sealstream.schemas.entry import payload_digest
+from sealstream.schemas.errors import ConfigError, SealstreamError
+from sealstream.sinks.verifier.records import Chain
+from sealstream.sinks.verifier.state import chain_key, pack_chain
+from sealstream.sinks.verifier.violations import resolve
+from sealstream.worker.settings import load_settings
+from support.attacks.attack import Attack, Report
+from support.attacks.audited_log import ACME, BEFORE, NEIGHBOUR, SEQ, TENANTS, WAIT_SECONDS, AuditedLog, Forge
+from support.forging import Log, violations_of, with_entry
+from support.harness import read_log
+from support.model import ExpectedRecord
+from support.processing import chained_count, run_engine
+from support.publish import RawRecord, event_value, publish_raw
+from support.workers import wait_for
+
+REFUSED: Final = "CheckpointRefused"
+REQUEST_SECONDS: Final = 3.0
+"""How long the verifier waits for what may still come; rows that wait for its end set it short."""
+
+Perform = Callable[[AuditedLog], list[Report]]
+
+
+def administrator(log: AuditedLog) -> AdminClient:
+    """Return a client with an administrator's rights."""
+    return AdminClient({"bootstrap.servers": log.pipeline.bootstrap})
+
+
+def done(futures: object) -> None:
+    """Wait for an administrator's requests."""
+    for future in cast("Mapping[object, Future[object]]", futures).values():
+        future.result(30)
+
+
+def delete_records(log: AuditedLog, topic: str, before: int, *, partition: int = 0) -> None:
+    """Delete a partition's records before an offset; all of them for -1."""
+    done(administrator(log).delete_records([TopicPartition(topic, partition, before)]))
+
+
+def make_anew(log: AuditedLog, topic: str) -> None:
+    """Delete a topic and create it again, empty."""
+    pipeline, before = log.pipeline, log.pipeline.topic_id(topic)
+    done(administrator(log).delete_topics([topic], operation_timeout=30))
+
+    def is_new() -> bool:
+        try:
+            pipeline.create_topics()
+        except ConfigError:  # it is not gone yet
+            return False
+        return pipeline.topic_id(topic) not in (None, before)
+
+    wait_for(is_new, timeout_seconds=WAIT_SECONDS, what=f"the new {topic}")
+
+
+def append(log: AuditedLog, *records: ExpectedRecord, partition: int | None = None) -> None:
+    """Append records to audit.chained, as anybody can who may write to it."""
+    producer = Producer({"bootstrap.servers": log.pipeline.bootstrap})
+    for one in records:
+        to = one.partition if partition is None else partition
+        headers: list[tuple[str, str | bytes | None]] = [(SEAL_ENTRY_HEADER, one.entry)]
+        producer.produce(log.pipeline.topics.chained, one.value, one.key, to, headers=headers)
+    assert producer.flush(30) == 0
+
+
+# -- records on audit.chained ------------------------------------------------------------------------------------------
+
+
+def intercepting(forge: Forge) -> Perform:
+    """Return a row in which the log is altered between processor and readers; each other record is as it was."""
+
+    def perform(log: AuditedLog) -> list[Report]:
+        log.begin()
+        log.chain_forged(forge, relinked=False, followed=False)
+        return log.look()
+
+    return perform
+
+
+def _altered(record: ExpectedRecord) -> ExpectedRecord:
+    value = event_value(ACME, "e-2", note="nothing happened")
+    sealed = with_entry(record, payload=payload_digest(value), length=len(value), event_id="e-2")
+    return replace(sealed, value=value)
+
+
+def _append_fork(log: AuditedLog) -> list[Report]:
+    """Append another, well sealed entry for a seq that is taken."""
+    log.begin()
+    log.publish()
+    logs = log.chainer.expected()
+    log.chainer.write(logs)
+    [genuine] = [one for one in logs[0] if one.key == ACME.encode()]
+    append(log, _altered(genuine))
+    return log.look()
+
+
+def _append_event(log: AuditedLog) -> list[Report]:
+    """Append a well sealed entry behind the chain's end, for an event that nobody published."""
+    log.begin()
+    log.publish()
+    logs = log.chainer.expected()
+    log.chainer.write(logs)
+    [genuine] = [one for one in logs[0] if one.key == ACME.encode()]
+    append(log, with_entry(_altered(genuine), seq=BEFORE + 2, prev=genuine.hash))
+    return log.look()
+
+
+def _append_elsewhere(log: AuditedLog) -> list[Report]:
+    """Append a genuine record to another partition."""
+    log.begin()
+    log.publish()
+    logs = log.chainer.expected()
+    log.chainer.write(logs)
+    append(log, *(one for one in logs[0] if one.key == ACME.encode()), partition=1)
+    return log.look(attacked=())
+
+
+def _payload(records: Log, at: int) -> Log:
+    return [*records[:at], replace(records[at], value=event_value(ACME, "e-8", note="x")), *records[at + 1 :]]
+
+
+def _no_seal(records: Log, at: int) -> Log:
+    return [*records[:at], replace(records[at], entry=b""), *records[at + 1 :]]
+
+
+def _drop(records: Log, at: int) -> Log:
+    return [*records[:at], *records[at + 1 :]]
+
+
+def _move_back(records: Log, at: int) -> Log:
+    return [*records[:at], *records[at + 1 : at + 4], records[at], *records[at + 4 :]]
+
+
+def _splice(records: Log, at: int) -> Log:
+    """Put a record under another tenant's key."""
+    return [*records[:at], replace(records[at], key=NEIGHBOUR.encode()), *records[at + 1 :]]
+
+
+# -- topics and groups -------------------------------------------------------------------------------------------------
+
+
+def _delete_unverified(short: str) -> Perform:
+    """Delete records of a log that the verifier has not come to."""
+
+    def perform(log: AuditedLog) -> list[Report]:
+        log.begin()
+        log.rest()
+        log.publish()
+        log.chainer.chain()
+        topic = getattr(log.pipeline.topics, short)
+        delete_records(log, topic, -1)
+        return [log.watch(request_timeout_seconds=REQUEST_SECONDS).wait_refused(), *log.findings()]
+
+    return perform
+
+
+def _recreate_chained(log: AuditedLog) -> list[Report]:
+    log.begin()
+    log.rest()
+    make_anew(log, log.pipeline.topics.chained)
+    log.watch(request_timeout_seconds=REQUEST_SECONDS)
+    wait_for(lambda: len(violations_of(log.pipeline)) >= 2, timeout_seconds=WAIT_SECONDS, what="both partitions")
+    return log.findings()
+
+
+def _recreate_source(log: AuditedLog) -> list[Report]:
+    log.begin()
+    log.rest()
+    make_anew(log, log.pipeline.topics.events)
+    log.publish()
+    return [
+        log.watch(request_timeout_seconds=REQUEST_SECONDS).wait_refused(),
+        *log.findings(),
+    ]
+
+
+def _add_partitions(log: AuditedLog) -> list[Report]:
+    log.begin()
+    log.rest()
+    topics = log.pipeline.topics
+    done(administrator(log).create_partitions([NewPartitions(name, 3) for name in (topics.events, topics.chained)]))
+    return [log.watch(request_timeout_seconds=REQUEST_SECONDS).wait_refused(), *log.findings()]
+
+
+def _move_offsets(log: AuditedLog) -> list[Report]:
+    """Set the verifier's group back, so that it would verify again, or on, so that it would leave something out."""
+    log.begin()
+    log.rest()
+    group, topic = f"{log.pipeline.genesis.instance}-verifier", log.pipeline.topics.chained
+    moved = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, 3)])
+
+    def is_moved() -> bool:
+        try:
+            done(administrator(log).alter_consumer_group_offsets([moved]))
+        except KafkaException:  # brokers refuse it while a member's session lasts
+            return False
+        return True
+
+    wait_for(is_moved, timeout_seconds=WAIT_SECONDS, what="the group to be empty")
+    return [log.watch(request_timeout_seconds=REQUEST_SECONDS).wait_refused(), *log.findings()]
+
+
+def _forge_state(log: AuditedLog) -> list[Report]:
+    """Write another head of a chain into the verifier's memory."""
+    log.begin()
+    log.rest()
+    remembered = pack_chain(Chain(ACME.encode(), BEFORE + 1, bytes(32)))
+    producer = Producer({"bootstrap.servers": log.pipeline.bootstrap})
+    producer.produce(log.pipeline.topics.verifier, remembered, chain_key(0, ACME.encode()), 0)
+    assert producer.flush(30) == 0
+    log.watch()
+    return log.look()
+
+
+def _empty_state(log: AuditedLog) -> list[Report]:
+    """Make the verifier's memory anew, so that it would begin to trust again."""
+    log.begin()
+    log.rest()
+    make_anew(log, log.pipeline.topics.verifier)
+    return [log.watch(request_timeout_seconds=REQUEST_SECONDS).wait_refused(), *log.findings()]
+
+
+def _delete_violations(log: AuditedLog) -> list[Report]:
+    """Delete what the verifier has reported; the stopped feed stands in its own memory."""
+    log.begin()
+    log.chain_forged(_payload, relinked=False, followed=False)
+    reports = log.look()
+    delete_records(log, log.pipeline.topics.violations, -1)
+    log.publish()
+    log.chainer.chain()
+    log.wait_checked()
+    return [*reports, *log.witness()]
+
+
+def _resolve(log: AuditedLog) -> list[Report]:
+    """Resolve a violation in somebody's name: what is resolved stands recorded, by whom nobody proves."""
+    log.begin()
+    log.chain_forged(_payload, relinked=False, followed=False)
+    reports = log.look()
+    [violation] = violations_of(log.pipeline)
+    resolve(load_settings(log.pipeline.environment), violation.id, by="auditor@example.com", why="nothing happened")
+    log.publish()
+    log.chainer.chain()
+    log.wait_checked()
+    assert len(read_log(log.pipeline.connection, log.pipeline.topics.violations, 1)[0]) == 2, "it is on record"
+    return reports
+
+
+# -- the processor's memory, and what comes before the log -------------------------------------------------------------
+
+
+def _forge_heads(log: AuditedLog) -> list[Report]:
+    """Write an older head over the processor's, so that it would chain the newest events a second time."""
+    pipeline = log.pipeline
+    log.publish(count=2)
+    entries = 3 * len(TENANTS)
+    run_engine(pipeline, until=lambda: chained_count(pipeline) == entries)
+    heads = read_log(pipeline.connection, pipeline.topics.heads, 2)[0]
+    first = next(one for one in heads if (one.key or b"").count(b"/") == 0)
+    producer = Producer({"bootstrap.servers": pipeline.bootstrap})
+    producer.produce(pipeline.topics.heads, b"\x00" * len(first.value or b""), first.key, 0)
+    assert producer.flush(30) == 0
+    try:
+        run_engine(pipeline, until=lambda: False, request_timeout_seconds=REQUEST_SECONDS)
+    except SealstreamError as error:
+        assert chained_count(pipeline) == entries
+        return [Report("processor", type(error).__name__)]
+    return []
+
+
+def _speak_for(log: AuditedLog) -> list[Report]:
+    """Publish an event in a tenant's name, straight into audit.events."""
+    log.begin()
+    forged = RawRecord(ACME.encode(), event_value(ACME, "never-sent"))
+    publish_raw(log.pipeline.bootstrap, log.pipeline.topics.events, [forged], partitions=2)
+    return log.look(attacked=())
+
+
+def _suppress(log: AuditedLog) -> list[Report]:
+    """Throw a producer's record away before it is appended: the log is the same as if it had never been sent."""
+    log.begin()
+    return log.look(attacked=())
+
+
+def _row(
+    name: str, perform: Perform, *reports: tuple[str, str, int | None], witness: str = REFUSED, not_shown: str = ""
+) -> Attack[AuditedLog]:
+    verifier = [Report("verifier", *one) for one in reports]
+    refused = [Report("witness", witness, tenant, seq) for _, tenant, seq in reports[:1] if witness]
+    return Attack(name, "Kafka administrator", perform, (*verifier, *refused), not_shown)
+
+
+def _halt(name: str, perform: Perform, error: str, *more: Report) -> Attack[AuditedLog]:
+    return Attack(name, "Kafka administrator", perform, (Report("verifier", error), *more))
+
+
+ROWS: Final = (
+    _row("appends a second entry for a seq", _append_fork, ("fork", ACME, BEFORE + 1)),
+    _row("appends an event that nobody published", _append_event, ("edited", ACME, BEFORE + 2)),
+    _row("alters a payload on audit.chained", intercepting(_payload), ("payload-altered", ACME, SEQ)),
+    _row("takes the seal off a record", intercepting(_no_seal), ("edited", ACME, SEQ)),
+    _row("drops a record of audit.chained", intercepting(_drop), ("gap", ACME, SEQ)),
+    _halt("deletes records of audit.chained", _delete_unverified("chained"), "SourceExpired"),
+    _halt("deletes records of audit.events", _delete_unverified("events"), "SourceExpired"),
+    _halt("makes audit.events anew", _recreate_source, "InstanceDiffers"),
+    _row(
+        "makes audit.chained anew",
+        _recreate_chained,
+        ("rollback", "!partition-0", None),
+        ("rollback", "!partition-1", None),
+        witness="",
+    ),
+    _halt("adds partitions", _add_partitions, "InstanceDiffers"),
+    _halt("moves the verifier's offsets", _move_offsets, "HeadsDiffer"),
+    _row("forges the verifier's memory", _forge_state, ("edited", ACME, BEFORE)),
+    _halt("empties the verifier's memory", _empty_state, "HeadsDiffer"),
+    _row("moves a record behind others", intercepting(_move_back), ("reordered", ACME, SEQ)),
+    _row("copies a record to another partition", _append_elsewhere, ("foreign", ACME, BEFORE + 1)),
+    _row("puts a record under another tenant's key", intercepting(_splice), ("foreign", ACME, SEQ)),
+    Attack("forges audit.heads", "Kafka administrator", _forge_heads, (Report("processor", "HeadsDiffer"),)),
+    _row(
+        "speaks for a tenant on audit.events",
+        _speak_for,
+        not_shown="whoever may write audit.events may speak for each tenant; the gateway alone asks for credentials",
+    ),
+    _row(
+        "suppresses a record before it is appended",
+        _suppress,
+        not_shown="what was never appended was never in the log: a producer's receipts, and the holes in its count",
+    ),
+    _row("deletes audit.violations", _delete_violations, ("payload-altered", ACME, SEQ)),
+    _row(
+        "resolves a violation in somebody's name",
+        _resolve,
+        ("payload-altered", ACME, SEQ),
+        not_shown="a resolution is not signed: who made it is not shown; that it was made stands on audit.violations",
+    ),
+)
