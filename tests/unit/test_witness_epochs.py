@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sealstream.schemas.coverage import PartitionCoverage
 from sealstream.schemas.entry import Genesis, Kind, epoch_payload
 from sealstream.schemas.errors import InstanceDiffers, SealInvalid
 from sealstream.schemas.merkle import root
@@ -84,7 +85,7 @@ class TwoEpochs:
         made: list[PlainRound] = []
         for epoch, wanted in (*steps, (0, {}), (1, {})):
             log, topic_id = self.logs[epoch], (OLD, NEW)[epoch]
-            parts = []
+            parts: list[PartitionCoverage] = []
             for number, last in last_ends(log).items():
                 begin = ends[epoch].get(number, 0)
                 end = max(begin, min(wanted.get(number, last), self._stored(log[number], ends[0]) if epoch else last))
