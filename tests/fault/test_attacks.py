@@ -6,14 +6,19 @@ row says: the type, the chain, the place in it, and nothing else.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
 from _pytest.mark import ParameterSet
 
-from support.attacks import database, keys
+from support.attacks import database, keys, notary, servers, storage
 from support.attacks.attack import Attack, StageT
+from support.attacks.notary_stage import NotaryStage
 from support.attacks.recorded import Copies
+from support.providers import fresh_database
+from support.stage import Stage
+from support.workers import Pipeline
 
 pytestmark = pytest.mark.fault
 
@@ -67,3 +72,68 @@ def test_thief_of_a_key(attack: Attack[keys.ThiefStage], thief: keys.ThiefStage)
 def test_owner_of_a_database(attack: Attack[Copies], copies: Copies) -> None:
     """What somebody changes in the databases, whose every row he can write, is named with its type, chain and place."""
     _check(attack, copies)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.DeskStage]:
+    """An auditor, and servers that give him what they like."""
+    stage = servers.DeskStage(tmp_path_factory.mktemp("desk"))
+    yield stage
+    stage.close()
+
+
+@pytest.mark.parametrize(
+    "attack",
+    _rows(
+        servers.ROWS,
+        "proof of another tenant",
+        "timestamp of another checkpoint",
+        "store hides one of two records of an id",
+        "two histories race at a witness",
+    ),
+)
+def test_lying_server(attack: Attack[servers.DeskStage], desk: servers.DeskStage) -> None:
+    """What a server gives out is judged by what it proves, and by nothing that the server says."""
+    _check(attack, desk)
+
+
+@pytest.fixture(scope="module")
+def notary_stage(
+    kafka_bootstrap: str, database_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NotaryStage]:
+    """An instance with everything in it but a notary."""
+    directory = tmp_path_factory.mktemp("notary")
+    with fresh_database(database_server) as store_url, fresh_database(database_server) as notary_url:
+        name = f"a-{uuid.uuid4().hex[:8]}"
+        pipeline = Pipeline(kafka_bootstrap, name, directory, database_url=store_url, partitions=2)
+        pipeline.create_topics()
+        try:
+            yield NotaryStage(Stage(pipeline, notary_url, directory))
+        finally:
+            pipeline.close()
+
+
+@pytest.fixture(scope="module")
+def storage_stage(database_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[storage.StorageStage]:
+    """A store that is verified, and one of which proofs are made, with a storage each."""
+    with storage.storage_stage(database_server, tmp_path_factory.mktemp("storage")) as stage:
+        yield stage
+
+
+@pytest.mark.parametrize("attack", _rows(storage.ROWS))
+def test_lying_storage(attack: Attack[storage.StorageStage], storage_stage: storage.StorageStage) -> None:
+    """What a storage shows counts only where it leads to what was signed, and accuses nobody else."""
+    _check(attack, storage_stage)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("attack", _rows(notary.ROWS))
+def test_lying_notary(attack: Attack[NotaryStage], notary_stage: NotaryStage) -> None:
+    """No round that says otherwise than Kafka becomes evidence, and both who look name what it lies about."""
+    _check(attack, notary_stage)
+
+
+@pytest.mark.timeout(400)
+def test_the_truth_is_witnessed_after_all_lies(notary_stage: NotaryStage) -> None:
+    """Whatever the witness has refused, it is not stuck: the true round is cosigned, and the store holds against it."""
+    notary_stage.check_truth()

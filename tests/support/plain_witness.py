@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.errors import ProofInvalid, SealstreamError
@@ -67,6 +69,13 @@ class PlainWitness:
         return sign_note(text, [self.key], time_seconds=now)[len(text) + 1 :]
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that has heard enough."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def served_witness(witness: PlainWitness) -> Generator[PlainWitness]:
     """Let a witness answer at its URL."""
@@ -86,7 +95,7 @@ def served_witness(witness: PlainWitness) -> Generator[PlainWitness]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
             """Say nothing: the tests look at answers."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.block_on_close = False  # some of them never answer
     witness.url = f"http://127.0.0.1:{server.server_port}/some/prefix"

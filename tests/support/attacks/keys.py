@@ -185,7 +185,7 @@ def _witness_alone(stage: ThiefStage) -> list[Report]:
 
 def _witness_as_log(stage: ThiefStage) -> list[Report]:
     """A witness's key, which is of another type, signs in the log's name."""
-    key = SignerKey(ORIGIN, KeyType.COSIGNATURE, witness(1)._private)  # it is stolen
+    key = witness(1).renamed(ORIGIN)
     text = FORGED.checkpoint(FORGED_SIZE)
     return stage.judge(Note.parse(text.pack() + b"\n" + cosignature_line(text, key, NOW_SECONDS)).pack())
 

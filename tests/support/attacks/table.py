@@ -8,10 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from support.attacks import database, keys
+from support.attacks import database, keys, notary, servers, storage
 from support.attacks.attack import Attack, Report
 
-ROWS: Final[tuple[tuple[Attack[Any], ...], ...]] = (database.ROWS, keys.ROWS)
+ROWS: Final[tuple[tuple[Attack[Any], ...], ...]] = (
+    database.ROWS,
+    keys.ROWS,
+    servers.ROWS,
+    storage.ROWS,
+    notary.ROWS,
+)
 README: Final = Path(__file__).parents[2] / "fault" / "README.md"
 _BEGIN: Final = "<!-- attacks: made by support.attacks.table -->\n"
 _END: Final = "<!-- end of attacks -->\n"
