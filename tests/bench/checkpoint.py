@@ -32,6 +32,7 @@ from sealstream.schemas.errors import StoreError
 from sealstream.sinks.notary.checkpoint_topic import CheckpointTopic
 from sealstream.sinks.notary.database import NotaryDatabase
 from sealstream.sinks.notary.notary import Notary, Turned
+from sealstream.sinks.notary.round_files import RoundFiles
 from sealstream.sinks.notary.steps import RoundStep
 from sealstream.worker.failpoints import Failpoints
 from sealstream.worker.memory import GARBAGE_OBJECTS
@@ -40,6 +41,7 @@ from support.providers import fresh_database
 
 EVENTS: Final = 100_000
 _BATCH_EVENTS: Final = 5_000
+_ERASE_SECONDS: Final = 600.0
 _BEFORE_HEADS: Final = "before-heads"
 _STEPS: Final = {
     _BEFORE_HEADS: "read_back",
@@ -53,6 +55,7 @@ _STEPS: Final = {
 _NOTES: Final = (
     "a round: one more entry in each chain, read back and hashed, with 20,000 older entries that are read again",
     "cpu is of the notary's process with all its threads; the servers' is not in it",
+    "erase_beside: what a round before has replaced, beside the rounds; the benchmark waits for it",
     "the quorum is none: witnesses take their own time",
 )
 
@@ -110,17 +113,19 @@ def run(options: Options) -> Result:
         _tuned(),
     ):
         watch = _Watch()
-        notary = _notary(log, topic, watch)
+        notary, notary_files = _notary(log, topic, watch)
         _feed(log, options.tenants, max(options.events, options.tenants))
         while _round(notary, watch).more:
             options.progress("the first rounds")
+        notary_files.wait_erased(timeout_seconds=_ERASE_SECONDS)
         for number in range(options.runs):
             options.progress(f"round {number + 1} of {options.runs}")
             _feed(log, options.tenants, options.tenants)
             turned = _round(notary, watch)
+            figures = watch.figures() | _erased(notary_files)
             if turned.chains != options.tenants:
                 raise StoreError(f"the round has {turned.chains} of {options.tenants} chains")
-            ours.append(watch.figures())
+            ours.append(figures)
     return Result(
         name="checkpoint",
         options=options,
@@ -132,15 +137,15 @@ def run(options: Options) -> Result:
     )
 
 
-def _notary(log: Log, topic: CheckpointTopic, watch: _Watch) -> Notary:
-    """Return the notary of a log, which is watched."""
+def _notary(log: Log, topic: CheckpointTopic, watch: _Watch) -> tuple[Notary, RoundFiles]:
+    """Return the notary of a log, which is watched, and what writes its files."""
     database = _WatchedDatabase(log.notary_url, timeout_seconds=SECONDS)
     database.watch = watch
     parts = replace(log.parts(points=watch, topic=topic), database=database)
     log.opened.append(parts)
     notary = log.notary(parts)
     notary.open()
-    return notary
+    return notary, parts.files
 
 
 def _round(notary: Notary, watch: _Watch) -> Turned:
@@ -155,6 +160,16 @@ def _round(notary: Notary, watch: _Watch) -> Turned:
     if not notary.finish(patience_seconds=SECONDS):
         raise StoreError("the round did not become public")
     return turned
+
+
+def _erased(files: RoundFiles) -> dict[str, float]:
+    """Wait until the tiles are erased that the round before has replaced, and return what that takes."""
+    began = time.perf_counter(), time.process_time()
+    files.wait_erased(timeout_seconds=_ERASE_SECONDS)
+    return {
+        "erase_beside_seconds": time.perf_counter() - began[0],
+        "erase_beside_cpu_seconds": time.process_time() - began[1],
+    }
 
 
 def _feed(log: Log, tenants: int, events: int) -> None:

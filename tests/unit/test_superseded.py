@@ -66,12 +66,18 @@ def published(objects: Objects, size: int) -> None:
     objects.put(f"{PREFIX}checkpoint", note)
 
 
+def erase(files: RoundFiles) -> None:
+    """Erase what is due, to the end."""
+    files.erase()
+    files.wait_erased(timeout_seconds=60)
+
+
 def grown(objects: Objects) -> GrowingLogs:
     """Publish and erase round by round, and return what was published."""
     logs, files = GrowingLogs(), RoundFiles(objects)
     for count in GROWTHS:
         files.write(logs.grow({"acme": count} if count else {}))
-        files.erase()
+        erase(files)
     published(objects, len(logs.entries["acme"]))
     return logs
 
@@ -82,7 +88,7 @@ def test_only_the_last_two_public_sizes_stay(objects: Objects) -> None:
     sizes = [0]
     for number, count in enumerate(GROWTHS, 1):
         files.write(logs.grow({"acme": count} if count else {}))
-        files.erase()
+        erase(files)
         sizes.append(sizes[-1] + count)
         hashes = [leaf_hash(entry) for entry in logs.entries["acme"]]
         for size in sizes[-2:]:
@@ -99,14 +105,14 @@ def test_nothing_goes_while_no_round_is_public(objects: Objects) -> None:
     logs, files = GrowingLogs(), RoundFiles(objects)
     for _ in range(2):
         files.write(logs.grow({"acme": 1}))
-        files.erase()
+        erase(files)
     for _ in range(4):
         files.write(logs.grow({"acme": 1}))
     assert places(PREFIX, 2) <= partial(objects)
-    files.erase()
+    erase(files)
     assert places(PREFIX, 2) | places(PREFIX, 6) <= partial(objects)
     files.write(logs.grow({"acme": 1}))
-    files.erase()
+    erase(files)
     assert partial(objects) & {path for size in range(7) for path in places(PREFIX, size)} == places(PREFIX, 6)
 
 
@@ -115,12 +121,12 @@ def test_the_next_notary_goes_on_erasing(objects: Objects) -> None:
     logs, files = GrowingLogs(), RoundFiles(objects)
     for _ in range(3):
         files.write(logs.grow({"acme": 1}))
-        files.erase()
+        erase(files)
     head = ChainHead("acme", 0, 3, logs.root("acme"), bytes(32), b"", 2, 2)
     files = RoundFiles(objects)
     files.begin([head], last=2, published=2)
     files.write(logs.grow({"acme": 1}))
-    files.erase()
+    erase(files)
     assert partial(objects) == {
         path for size in (3, 4) for prefix in (PREFIX, ROOT_PREFIX) for path in places(prefix, size)
     }
@@ -134,7 +140,7 @@ def test_what_was_forgotten_goes_with_its_tile(objects: Objects, tmp_path: Path)
     files = RoundFiles(objects)
     for count in (253, 5, 1):
         files.write(logs.grow({"acme": count}))
-        files.erase()
+        erase(files)
     assert {path for path in partial(objects) if path.startswith(PREFIX)} == places(PREFIX, 261) | places(PREFIX, 262)
     assert not (tmp_path / "log" / PREFIX / "tile/entries/000.p").exists()
 

@@ -9,7 +9,10 @@ import os
 import shutil
 import stat
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +20,12 @@ from sealstream.schemas.errors import ConfigError, ObjectMissing, StoreError, Un
 from sealstream.worker.objects import LISTED_MAX, OBJECT_BYTES_MAX, check_path, check_prefix, get_each
 
 _MODE: Final = 0o644
+_WRITERS: Final = 4
+"""Files that are written at the same time where there are many."""
+
+_BLOCK_FILES: Final = 64
+"""Files that a writer is given at once."""
+
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -101,8 +110,30 @@ class DirectoryObjects:
     def put_many(self, files: Iterable[tuple[str, bytes]], *, write_once: bool = False) -> None:
         """Write many files: :meth:`sealstream.worker.objects.Objects.put_many`."""
         put = self._put_new if write_once else self.put
-        for path, data in files:
-            put(path, data)
+
+        def put_each(block: list[tuple[str, bytes]]) -> None:
+            for path, data in block:
+                put(path, data)
+
+        rest = iter(files)
+        first = list(islice(rest, _BLOCK_FILES))
+        if len(first) < _BLOCK_FILES:
+            put_each(first)
+            return
+        # Most of it is the file system's time, and it makes files in several folders at the same time.
+        waiting: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(_WRITERS, thread_name_prefix="objects") as writers:
+            try:
+                block = first
+                while block:
+                    waiting.append(writers.submit(put_each, block))
+                    if len(waiting) > 2 * _WRITERS:
+                        waiting.popleft().result()
+                    block = list(islice(rest, _BLOCK_FILES))
+                while waiting:
+                    waiting.popleft().result()
+            finally:
+                writers.shutdown(cancel_futures=True)
 
     def delete_many(self, paths: Iterable[str]) -> None:
         """Delete files, and leave their folders: :meth:`sealstream.worker.objects.Objects.delete_many`."""

@@ -111,8 +111,16 @@ class RoundFiles:
         self._superseded.begin(before, since)
 
     def erase(self) -> None:
-        """Erase partial files that have been replaced, as the last round has become public: :mod:`.superseded`."""
+        """Begin to erase what was replaced, as the last round has become public: :mod:`.superseded`."""
         self._superseded.erase()
+
+    def wait_erased(self, *, timeout_seconds: float) -> None:
+        """Wait until what has begun to be erased is.
+
+        Raises:
+            TimeoutError: That takes longer.
+        """
+        self._superseded.wait(timeout_seconds=timeout_seconds)
 
     def rewrite(self, name: str, size: int, root: bytes, entries: Iterable[bytes]) -> None:
         """Make all tiles and bundles of a log anew, from its first entry on; they survive a power cut then.

@@ -8,8 +8,10 @@ its files for a round. Readers of older sizes take wider tiles (:mod:`sealstream
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from typing import Final, NamedTuple
 
+from sealstream.kafka.patience import call_beside
 from sealstream.schemas.errors import StoreError, Unreachable
 from sealstream.schemas.tiles import TILE_HEIGHT, TILE_WIDTH, Bundle, Tile
 from sealstream.worker.logs import logger
@@ -45,6 +47,9 @@ class Superseded:
         self._objects = objects
         self._before: dict[Grown, None] = {}  # until the checkpoint that is public now
         self._since: dict[Grown, None] = {}  # behind it
+        self._due: dict[Grown, None] = {}
+        self._erasing: Future[None] = Future()
+        self._erasing.set_result(None)
 
     def begin(self, before: Iterable[Grown], since: Iterable[Grown]) -> None:
         """Begin anew, with what is known of a process before this one.
@@ -61,13 +66,32 @@ class Superseded:
             self._since.update(dict.fromkeys(logs))
 
     def erase(self) -> None:
-        """Erase what nobody needs any more, as a round has become public; a failure costs space, and nothing else."""
-        erased, self._before, self._since = self._before, self._since, {}
+        """Begin to erase what nobody needs any more, as a round has become public; a failure costs space, nothing else.
+
+        It goes on beside the rounds: a disk that is busy takes longer to erase files than to write them.
+        """
+        if len(self._due) < _REMEMBERED_MAX:
+            self._due.update(self._before)
+        self._before, self._since = self._since, {}
+        if self._erasing.done():
+            self._erasing.result()
+            due, self._due = self._due, {}
+            self._erasing = call_beside(lambda: self._erase(due), name="erasing")
+
+    def wait(self, *, timeout_seconds: float) -> None:
+        """Wait until what has begun is erased.
+
+        Raises:
+            TimeoutError: That takes longer.
+        """
+        self._erasing.result(timeout_seconds)
+
+    def _erase(self, due: Iterable[Grown]) -> None:
         # A crash here leaves files. The next start knows those of the last two rounds, and all others of a tile go with
         # the folder that they are in, when their log has grown out of it.
         try:
-            self._objects.delete_many(path for one in erased for path in replaced(one))
-            for one in erased:
+            self._objects.delete_many(path for one in due for path in replaced(one))
+            for one in due:
                 for folder in outgrown(one):
                     self._objects.delete_below(folder)
         except (StoreError, Unreachable) as error:
