@@ -27,11 +27,12 @@ from sealstream.schemas.merkle import EMPTY_ROOT
 from sealstream.schemas.violation import ROOT_LOG, Violation, ViolationType
 from sealstream.sinks.witness.judging import Behind
 from sealstream.sinks.witness.recomputing.chained_log import ChainedLog
+from sealstream.sinks.witness.recomputing.confirming import RETRY_SECONDS
 from sealstream.sinks.witness.recomputing.epochs import Epochs
 from sealstream.sinks.witness.recomputing.memory import JudgeMemory
 from sealstream.sinks.witness.recomputing.open_violations import OpenViolations
 from sealstream.sinks.witness.recomputing.published import PublishedRounds
-from sealstream.sinks.witness.recomputing.recomputation import RETRY_SECONDS, Recomputation
+from sealstream.sinks.witness.recomputing.recomputation import Recomputation
 from sealstream.sinks.witness.recomputing.refusal import Refusal
 from sealstream.sinks.witness.recomputing.reporting import Reporter
 from sealstream.sinks.witness.recomputing.sources import Sources

@@ -28,8 +28,8 @@ from sealstream.schemas.merkle import leaf_hash
 from sealstream.schemas.round import Round
 from sealstream.schemas.tenant_map import MapLeaf
 from sealstream.schemas.violation import ROOT_LOG, Violation, ViolationType
-from sealstream.sinks.verifier.records import Chain
 from sealstream.sinks.witness.judging import Behind
+from sealstream.sinks.witness.recomputing.confirming import ALTERED, RETRY_SECONDS, Confirmation, stopped
 from sealstream.sinks.witness.recomputing.differences import (
     Difference,
     Growth,
@@ -47,9 +47,6 @@ from sealstream.sinks.witness.recomputing.strands import Packed, Strands
 from sealstream.sinks.witness.recomputing.stretch import Followed, Place, Stretch, follow
 from sealstream.sinks.witness.recomputing.trees import Changes, Log, Tenants, layered
 
-RETRY_SECONDS: Final = 2
-"""When asking again may help, where little is missing."""
-_ALTERED: Final = "audit.chained was altered after it was verified: see who may write to the brokers' disks"
 _EPOCH: Final = (
     "start the witness with SEALSTREAM_EPOCH of that epoch: it reads the topics of its own and the one before"
 )
@@ -93,7 +90,6 @@ class Recomputation:
         self._differs: Difference | None = None
         self._followed: Followed | None = None
         self._targets: dict[int, int] = {}
-        self._looked = False
 
     def advance(self, deadline: float) -> None:
         """Compute on; when this returns, every round is right.
@@ -117,7 +113,9 @@ class Recomputation:
             self._targets = {n: p.chained for n in self._numbers if (p := self._sources.word.position(n)) is not None}
             self._followed = Followed()
         self._follow(self._followed, deadline)
-        self._confirm(self._followed, deadline)
+        Confirmation(
+            self._epochs, self._sources, self._strands, load=self._load, changed=self.changes.chains, deadline=deadline
+        ).confirm(self._followed)
         if self._differs is not None and self._round is not None:
             # Only now: what was compared is what was verified, so it is the published round that is not right.
             raise self._refusal(Naming(self._sources, self._round).name(self._differs))
@@ -142,7 +140,7 @@ class Recomputation:
         except ObjectMissing as error:
             raise Behind("the rounds are not published yet", retry_after_seconds=RETRY_SECONDS) from error
         except CheckpointRefused as error:
-            raise Refusal(error, self._violation(Difference(ViolationType.EDITED, error.message))) from error
+            raise Refusal(error, self._sources.violation(Difference(ViolationType.EDITED, error.message))) from error
         tree = log.tree.copy()
         tree.extend(map(leaf_hash, leaves))
         if tree.root() != self.checkpoint.root:
@@ -181,7 +179,7 @@ class Recomputation:
             raise Behind("a round's coverage is not published yet", retry_after_seconds=RETRY_SECONDS) from error
         except CheckpointRefused as error:
             raise Refusal(
-                error, self._violation(Difference(ViolationType.EDITED, error.message, seq=number))
+                error, self._sources.violation(Difference(ViolationType.EDITED, error.message, seq=number))
             ) from error
         differs = place_differs(number, published.leaf, log.previous)
         if differs is not None:
@@ -360,7 +358,7 @@ class Recomputation:
                 size = self._strands[chain.name].seq
                 for key in chain.open:
                     if _reaches(found.get(key), size, one.ends[partition], stretch.place.topic_id):
-                        raise _stopped(chain, key, found.get(key))
+                        raise stopped(chain, key, found.get(key))
 
     # -- comparing -----------------------------------------------------------------------------------------------------
 
@@ -382,9 +380,7 @@ class Recomputation:
         try:
             coverage = pack_coverage(ours.values())
         except LeafInvalid as error:
-            raise Refusal(
-                SealInvalid(f"round {number} cannot be recomputed: {error.message}", hint=_ALTERED)
-            ) from error
+            raise Refusal(SealInvalid(f"round {number} cannot be recomputed: {error.message}", hint=ALTERED)) from error
         changed = self._strands.cut()
         grown = self._growth(changed) if len(changed) <= _NAMED_MAX else []
         self._tenants.update(changed.items())
@@ -439,86 +435,6 @@ class Recomputation:
                 self._check_time(deadline, self._targets.keys(), self._targets)
                 chained.fill(self._targets)
 
-    def _confirm(self, followed: Followed, deadline: float) -> None:
-        """Compare where each chain goes on with what the verifier says.
-
-        Raises:
-            Behind: What it says is still being read.
-            Refusal: A chain goes on elsewhere: what was read is not what was verified.
-        """
-        self._looked = False
-        word, changed, heads = self._sources.word, self.changes.chains, followed.heads
-        names = dict(word.changed)
-        read = (*changed, *heads, *self._strands.awake)
-        names |= {name: self._sources.partition(name) for name in read if name not in names}
-        for name, partition in names.items():
-            chain = word.chain(partition, name)
-            resumed = followed.resumed.get(name)
-            if resumed is not None and resumed != self._end_before(name, deadline):
-                raise self._altered(name, partition, self._head(name), chain)
-            ours = heads.get(name) or self._head(name)
-            if chain is not None and ours in (chain.head, chain.other):
-                continue
-            if chain is not None and chain.open:
-                if name in changed:
-                    raise _stopped(chain, chain.open[0], None)
-                continue
-            unread = chain is not None and name not in changed and name not in heads
-            if chain is not None and unread and self._stands_elsewhere(name, ours, chain, deadline):
-                continue
-            raise self._altered(name, partition, ours, chain)
-        word.rest()
-
-    def _stands_elsewhere(self, name: bytes, ours: tuple[int, bytes], chain: Chain, deadline: float) -> bool:
-        """Return whether a chain of which nothing was read here differs because of what is in the other epoch.
-
-        In the newest one it may stand where it was carried over, with entries before that no round covers yet: they
-        are compared with what was verified when such a round comes. In the one before it may have been gone on with:
-        what rounds cover of it since was compared with what was verified there.
-        """
-        if self.is_newest:
-            return ours[0] < chain.seq and self._end_before(name, deadline) == chain.head
-        self._look(self._epochs.newest, deadline)
-        later = self._epochs.newest.chain(name)
-        return later is not None and later.seq >= ours[0] > chain.seq
-
-    def _end_before(self, name: bytes, deadline: float) -> tuple[int, bytes] | None:
-        """Return where a chain is verified to end in the epoch before; ``None`` if it is not known there."""
-        older = self._epochs.older() if self.is_newest else None
-        if older is None:
-            return None
-        self._look(older, deadline)
-        chain = older.chain(name)
-        return None if chain is None else chain.head
-
-    def _look(self, other: Sources, deadline: float) -> None:
-        """Take in what the verifier says of the other epoch, which must not be older than what it says of this one."""
-        if not self._looked:
-            self._refresh(deadline, other)
-            self._looked = True
-
-    def _head(self, name: bytes) -> tuple[int, bytes]:
-        strand = self._strands.awake.get(name) or Strands(self._load)[name]
-        return strand.seq, strand.prev
-
-    def _altered(self, name: bytes, partition: int, ours: tuple[int, bytes], chain: Chain | None) -> Refusal:
-        """Return the refusal of a chain that is not read as it was verified."""
-        tenant, theirs = name.decode("ascii", "replace"), (0, b"") if chain is None else chain.head
-        unlinked = self._strands.unlinked.get(name)
-        if unlinked is not None and unlinked.seq > unlinked.expected:
-            kind, seq = ViolationType.GAP, unlinked.expected
-        elif unlinked is not None and unlinked.seq == unlinked.expected:
-            kind, seq = ViolationType.EDITED, max(unlinked.expected - 1, 0)
-        elif ours[0] < theirs[0]:
-            kind, seq = ViolationType.TRUNCATED, ours[0]
-        elif ours[0] > theirs[0]:
-            kind, seq = ViolationType.FORK, theirs[0]
-        else:
-            kind, seq = ViolationType.EDITED, max(ours[0] - 1, 0)
-        message = f"audit.chained holds another chain than was verified: it goes on at {ours[0]}, not {theirs[0]}"
-        differs = Difference(kind, message, tenant, seq, partition, expected=theirs[1].hex(), found=ours[1].hex())
-        return Refusal(SealInvalid(f"tenant {tenant} seq {seq}: {message}", hint=_ALTERED), self._violation(differs))
-
     # -- what all of it needs ------------------------------------------------------------------------------------------
 
     def _refresh(self, deadline: float, sources: Sources | None = None) -> None:
@@ -540,7 +456,7 @@ class Recomputation:
                 message = f"audit.chained ends at offset {end}, and is verified up to {limit}"
                 place = (partition, None, f"at least {limit}", str(end))
                 differs = Difference(ViolationType.TRUNCATED, message, partition_chain(partition), None, *place)
-                raise Refusal(SealInvalid(message, hint=_ALTERED), self._violation(differs))
+                raise Refusal(SealInvalid(message, hint=ALTERED), self._sources.violation(differs))
         raise Behind(
             f"{len(pending)} partitions are still being read, {self.entries} entries so far",
             retry_after_seconds=RETRY_SECONDS,
@@ -551,21 +467,7 @@ class Recomputation:
         if where and differs.seq is not None:
             where = f"tenant {differs.tenant} seq {differs.seq}: "
         hint = "the notary, its store or its keys are not what they should be: compare them with the verifier's feed"
-        return Refusal(CheckpointRefused(where + differs.message, hint=hint), self._violation(differs))
-
-    def _violation(self, differs: Difference) -> Violation:
-        return Violation(
-            type=differs.type,
-            tenant=differs.tenant,
-            message=differs.message,
-            seq=differs.seq,
-            partition=differs.partition,
-            offset=differs.offset,
-            topic_id=self._sources.topic_id() or b"",
-            instance=self._sources.instance,
-            expected=differs.expected,
-            found=differs.found,
-        )
+        return Refusal(CheckpointRefused(where + differs.message, hint=hint), self._sources.violation(differs))
 
 
 def _reaches(violation: Violation | None, size: int, end: int, topic_id: bytes) -> bool:
@@ -577,19 +479,6 @@ def _reaches(violation: Violation | None, size: int, end: int, topic_id: bytes) 
     if violation.offset is not None and violation.topic_id == topic_id:
         return violation.offset < end
     return violation.seq is None
-
-
-def _stopped(chain: Chain, key: str, violation: Violation | None) -> Refusal:
-    tenant = chain.name.decode("ascii", "replace")
-    seq = "" if violation is None or violation.seq is None else f" seq {violation.seq}"
-    kind = "violation" if violation is None else violation.type.value
-    ids = ", ".join(chain.open)
-    return Refusal(
-        CheckpointRefused(
-            f"tenant {tenant}{seq}: the round covers what is behind an open violation ({kind} {key})",
-            hint=f"sealstream violations explain; resolve them, then the witness goes on: {ids}",
-        )
-    )
 
 
 _NAMED_MAX: Final = 10_000

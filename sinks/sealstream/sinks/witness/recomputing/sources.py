@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sealstream.kafka.partition import partition_of
+from sealstream.schemas.violation import Violation
 from sealstream.sinks.verifier.records import Chain
 from sealstream.sinks.witness.recomputing.chained_log import ChainedLog
+from sealstream.sinks.witness.recomputing.differences import Difference
 from sealstream.sinks.witness.recomputing.open_violations import OpenViolations
 from sealstream.sinks.witness.recomputing.published import PublishedRounds
 from sealstream.sinks.witness.recomputing.word import VerifiersWord
@@ -52,3 +54,18 @@ class Sources:
         """Return a chain where the verifier stands in this epoch; ``None`` if it has not begun there."""
         partition = self.partition(name)
         return self.word.chain(partition, name) if partition < self.partitions else None
+
+    def violation(self, differs: Difference) -> Violation:
+        """Return what is recorded of a difference that was found in this epoch."""
+        return Violation(
+            type=differs.type,
+            tenant=differs.tenant,
+            message=differs.message,
+            seq=differs.seq,
+            partition=differs.partition,
+            offset=differs.offset,
+            topic_id=self.topic_id() or b"",
+            instance=self.instance,
+            expected=differs.expected,
+            found=differs.found,
+        )
