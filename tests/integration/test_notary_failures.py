@@ -12,7 +12,11 @@ from typing import Final, TypeVar
 import psycopg
 import pytest
 
+from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.errors import RolledBack, StoreDamaged, TreeDiffers, Unreachable, UnsafeState, WriterConflict
+from sealstream.schemas.note_key import VerifierKey
+from sealstream.sinks.notary.asking import Asked
+from sealstream.sinks.notary.finishing import Asker
 from sealstream.sinks.notary.notary import Notary
 from sealstream.worker.objects import Objects, open_objects
 from support.notarising import Log, open_log
@@ -276,6 +280,62 @@ def test_an_overtaken_notary_does_not_sign(log: Log) -> None:
     assert log.round(log.notary())
     with pytest.raises(UnsafeState):
         slow.finish(patience_seconds=1.0)
+    log.check()
+
+
+def test_a_notary_that_stood_still_while_witnesses_were_asked_was_overtaken(log: Log) -> None:
+    """What a witness knows of the successor is no rollback: the one that stood still says that there is another one."""
+    parts = log.parts()
+    slow = log.notary(replace(parts, asker=_Overtaking(log, parts.asker)))
+    slow.open()
+    slow.turn()
+    with pytest.raises(WriterConflict):
+        slow.finish(patience_seconds=1.0)
+    log.check()
+
+
+def test_an_overtaken_notary_publishes_nothing(log: Log) -> None:
+    """A checkpoint whose cosignatures came late does not take the place of the successor's, which is newer."""
+    parts = log.parts()
+    slow = log.notary(replace(parts, asker=_Overtaking(log, parts.asker, sees=False)))
+    slow.open()
+    slow.turn()
+    with pytest.raises(WriterConflict):
+        slow.finish(patience_seconds=1.0)
+    log.check()
+
+
+@dataclass
+class _Overtaking:
+    """Witnesses that take so long that another notary makes rounds meanwhile, and that may have seen those."""
+
+    log: Log
+    asker: Asker
+    sees: bool = True
+
+    def ask(self, note: bytes, *, patience_seconds: float, stopping: Callable[[], bool] = lambda: False) -> Asked:
+        """Answer late."""
+        assert self.log.round(self.log.notary())
+        if self.sees:
+            raise RolledBack("a witness has seen a larger checkpoint")
+        return self.asker.ask(note, patience_seconds=patience_seconds, stopping=stopping)
+
+
+def test_a_round_that_another_notary_makes_during_the_start_is_no_rollback(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two notaries that overlap for a moment, as in a rolling restart, the new one does not raise an alarm."""
+    parts, other = log.parts(), log.notary()
+    look = parts.publisher.published
+
+    def published(keys: Iterable[VerifierKey]) -> Checkpoint | None:
+        assert log.round(other)
+        return look(keys)
+
+    monkeypatch.setattr(parts.publisher, "published", published)
+    starting = log.notary(parts)
+    starting.open()
+    assert log.round(starting)
     log.check()
 
 

@@ -141,8 +141,12 @@ class NotaryDatabase:
                 f"round {step.round}: what it would add is there already", hint=_CONFLICT_HINT
             ) from error
 
-    def require_head(self, head: LogHead) -> None:
+    def require_head(self, size: int, root: bytes) -> None:
         """Refuse to go on if the root log is elsewhere than this notary believes.
+
+        Arguments:
+            size: Its size.
+            root: Its root.
 
         Raises:
             WriterConflict: It is.
@@ -151,7 +155,7 @@ class NotaryDatabase:
         """
         with self._transaction() as connection:
             found = _head(connection)
-        if found is None or (found.size, found.root) != (head.size, head.root):
+        if found is None or (found.size, found.root) != (size, root):
             raise WriterConflict("another notary advanced the root log", hint=_CONFLICT_HINT)
 
     def round(self, number: int) -> RoundRow | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from sealstream.schemas.entry import ZERO_HASH
-from sealstream.schemas.errors import TilesDamaged, WriterConflict
+from sealstream.schemas.errors import RolledBack, TilesDamaged, WriterConflict
 from sealstream.sinks.notary.asking import Asked
 from sealstream.sinks.notary.chain_check import check_entries
 from sealstream.sinks.notary.chains import Chains
@@ -122,12 +122,17 @@ class Finishing:
 
         Raises:
             RolledBack: A witness has seen a larger checkpoint of this log.
+            WriterConflict: It has, and another notary has made it, from the same database.
             StoreError: The notary's database refuses.
             Unreachable: It does not answer. Call it again.
         """
         if self.is_witnessed:
             return True
-        asked = self._parts.asker.ask(self._note, patience_seconds=patience_seconds, stopping=stopping)
+        try:
+            asked = self._parts.asker.ask(self._note, patience_seconds=patience_seconds, stopping=stopping)
+        except RolledBack:
+            self._require_last()  # a notary that stood still while its successor went on is no rollback
+            raise
         self._note = asked.note
         if asked.trusted is None:
             logger().warning("quorum missing", round=self.made.round, witnesses=asked.missing)
@@ -149,12 +154,16 @@ class Finishing:
         """
         if self.is_published:
             return
+        self._require_last()  # else an older checkpoint would take the place of a newer one
         self._parts.publisher.publish(self._note, list(grown), time_seconds=int(self._parts.clock()))
         # A crash here publishes the same once more.
         self._parts.points.at("after-publish")()
         self._parts.database.keep_published(self.made.round)
         self.is_published = True
         self._parts.files.erase()
+
+    def _require_last(self) -> None:
+        self._parts.database.require_head(self.made.size, self.made.root)
 
     def _write_files(self, chains: Chains) -> None:
         try:

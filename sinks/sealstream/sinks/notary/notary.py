@@ -113,8 +113,9 @@ class Notary:
             Unreachable: One of them, or Kafka, does not answer.
         """
         parts = self._parts
-        memory = parts.database.load()
+        # In this order: what another notary publishes meanwhile, it has committed to before. That is no rollback.
         published = parts.publisher.published(self._keys)
+        memory = parts.database.load()
         check_published(published, memory, parts.database)
         if memory is None:
             memory = self._begin()
