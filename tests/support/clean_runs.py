@@ -43,7 +43,6 @@ _FAULTS: Final[dict[Fault, int]] = {
     "cut-database": 3,
 }
 _FAULTS_EACH: Final = 4
-_BROKER_FAULTS: Final = ("kill-broker", "stop-broker")
 _PROCESSOR_POINTS: Final = (
     Point.BEFORE_PRODUCE,
     Point.AFTER_PRODUCE,
@@ -176,7 +175,6 @@ class CleanRun:
         self.random = Random(f"load {seed}")
         self._broker = broker
         self._steps = steps_of(seed)
-        self.broker_was_away = any(step.fault in _BROKER_FAULTS for step in self._steps)
         self._load = CleanLoad(stage.pipeline, self.random)
         self.crew: Crew
 
