@@ -46,7 +46,7 @@ def verify(copies: Copies, *options: str) -> list[Report]:
 
 
 def _verify(copies: Copies, where: Where, *options: str, **settings: str) -> tuple[list[Report], Any]:
-    done = copies.run("verify", "--workers", "1", "--json", *options, **settings)
+    done = copies.command("verify", "--workers", "1", "--json", *options, **settings)
     document = done.json()
     found = [Report(where, one["type"], one["tenant"], one["seq"]) for one in document["violations"]]
     if done.exit_code == 2:
@@ -120,8 +120,9 @@ def proof(copies: Copies, tenant: str, event_id: str) -> list[Report]:
 def notary_ends(copies: Copies) -> list[Report]:
     """Let the notary run as a process: it must end by itself, with an error that says what to do, and sign nothing."""
     unwitnessed = (copies.storage / "root/unwitnessed").read_bytes()
-    places = {"database": copies.store_url, "notary_database": copies.notary_url, "log_storage": copies.storage}
-    worker = copies.stage.pipeline.start("notary", **places)
+    worker = copies.stage.pipeline.start(
+        "notary", database=copies.store_url, notary_database=copies.notary_url, log_storage=copies.storage
+    )
     try:
         assert worker.wait(timeout_seconds=JUDGED_SECONDS) == 1, worker.log()
     finally:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import secrets
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from unittest import mock
 from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
 
+from sealstream.deploy.cli import application
 from sealstream.worker.settings import PREFIX, Settings, load_settings
 from support.forging import abort_events
 from support.providers import fresh_database
@@ -125,6 +129,21 @@ class Copies:
         """Run a command of the command line on the copies; a setting that is empty is not given."""
         return self.stage.run(*arguments, **(self._places | settings))
 
+    def command(self, *arguments: str, **settings: str) -> Answer:
+        """Run a command as :meth:`run` does, in this process: to start another one takes longer."""
+        given = self.stage.pipeline.environment | {
+            f"{PREFIX}{name.upper()}": value for name, value in (self._places | settings).items()
+        }
+        others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        output, errors = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, others | given, clear=True),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+        ):
+            code = application.run(list(arguments))
+        return Answer(code, output.getvalue(), errors.getvalue())
+
     def settings(self) -> Settings:
         """Return the settings that a worker on the copies has."""
         places = {f"{PREFIX}{name.upper()}": value for name, value in self._places.items()}
@@ -218,7 +237,7 @@ class Recorded:
 
         wait_for(alone, timeout_seconds=SETTLED_SECONDS, what="the databases to be left alone")
 
-    @contextmanager
+    @contextlib.contextmanager
     def copies(self, directory: Path) -> Generator[Copies]:
         """Give copies of everything, and drop the databases in the end."""
         storage = directory / "published"
@@ -239,7 +258,7 @@ class Recorded:
                 self.directory / "backup",
             )
 
-    @contextmanager
+    @contextlib.contextmanager
     def _copied(self, url: str) -> Generator[str]:
         parts = urlsplit(url)
         name = f"attacked_{secrets.token_hex(6)}"
@@ -254,7 +273,7 @@ class Recorded:
                 connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-@contextmanager
+@contextlib.contextmanager
 def record(bootstrap: str, server_url: str, directory: Path) -> Generator[Recorded]:
     """Let an instance run on these servers, and give what it leaves.
 
