@@ -175,3 +175,12 @@ def test_a_damaged_log_is_a_violation_of_the_partition(
     assert (found.type, found.tenant, found.seq, found.offset) == (kind, "!partition-2", None, offset)
     assert is_short(POSITION, chained, source) == (kind is ViolationType.TRUNCATED)
     assert log_damage(2, None, chained, source, GENESIS) is None
+
+
+def test_another_source_is_refused_however_long_it_is() -> None:
+    """A source topic made anew is another instance's affair, not one that lost its end."""
+    source = SOURCE._replace(topic_id=b"x" * 16, end=0)
+
+    assert log_damage(2, POSITION, CHAINED, source, GENESIS) is None
+    with pytest.raises(InstanceDiffers):
+        begin_or_go(2, POSITION, CHAINED, source, GENESIS)

@@ -111,7 +111,10 @@ def log_damage(number: int, position: Position | None, chained: Log, source: Log
         message = "the topic is not the one that was verified; it was deleted and made anew"
         ids = (position.chained_topic_id.hex(), chained.topic_id.hex())
         return violation(ViolationType.ROLLBACK, chained, position.chained, message, *ids)
-    for log, at in ((chained, position.chained), (source, position.source)):
+    logs = [(chained, position.chained)]
+    if position.source_topic_id == source.topic_id:  # another source is refused: its end says nothing of this one's
+        logs.append((source, position.source))
+    for log, at in logs:
         if log.end < at:
             message = "the log ends before what was verified"
             return violation(ViolationType.TRUNCATED, log, at, message, f"at least {at}", str(log.end))
