@@ -55,6 +55,10 @@ ATTACKED: Final = 6
 SEQ: Final = 9
 """Where a row attacks."""
 WAIT_SECONDS: Final = 90.0
+REFUSED: Final = "CheckpointRefused"
+"""How the witness refuses a round that covers what an open violation names."""
+UNSOUND: Final = "SealInvalid"
+"""How it refuses what cannot be accounted for at all: two entries for one source record, or entries out of order."""
 
 Forge = Callable[[Log, int], Log]
 """Alters a partition's log where the attacked entry stands in it."""

@@ -11,14 +11,30 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Produc
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER
+from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.entry import payload_digest
 from sealstream.schemas.errors import ConfigError, SealstreamError
+from sealstream.schemas.note import sign_note
+from sealstream.schemas.note_key import KeyType, SignerKey
+from sealstream.sinks.notary.checkpoint_topic import CheckpointTopic
 from sealstream.sinks.verifier.records import Chain
 from sealstream.sinks.verifier.state import chain_key, pack_chain
 from sealstream.sinks.verifier.violations import resolve
 from sealstream.worker.settings import load_settings
 from support.attacks.attack import Attack, Report
-from support.attacks.audited_log import ACME, BEFORE, NEIGHBOUR, SEQ, TENANTS, WAIT_SECONDS, AuditedLog, Forge
+from support.attacks.audited_log import (
+    ACME,
+    BEFORE,
+    NEIGHBOUR,
+    OTHERS,
+    REFUSED,
+    SEQ,
+    TENANTS,
+    UNSOUND,
+    WAIT_SECONDS,
+    AuditedLog,
+    Forge,
+)
 from support.forging import Log, violations_of, with_entry
 from support.harness import read_log
 from support.model import ExpectedRecord
@@ -26,33 +42,28 @@ from support.processing import chained_count, run_engine
 from support.publish import RawRecord, event_value, publish_raw
 from support.workers import wait_for
 
-REFUSED: Final = "CheckpointRefused"
 REQUEST_SECONDS: Final = 3.0
 """How long the verifier waits for what may still come; rows that wait for its end set it short."""
 
 Perform = Callable[[AuditedLog], list[Report]]
 
 
-def administrator(log: AuditedLog) -> AdminClient:
-    """Return a client with an administrator's rights."""
-    return AdminClient({"bootstrap.servers": log.pipeline.bootstrap})
-
-
-def done(futures: object) -> None:
-    """Wait for an administrator's requests."""
-    for future in cast("Mapping[object, Future[object]]", futures).values():
+def administer(log: AuditedLog, ask: Callable[[AdminClient], object]) -> None:
+    """Ask the brokers for something with an administrator's rights, and wait until it is done."""
+    client = AdminClient({"bootstrap.servers": log.pipeline.bootstrap})
+    for future in cast("Mapping[object, Future[object]]", ask(client)).values():
         future.result(30)
 
 
 def delete_records(log: AuditedLog, topic: str, before: int, *, partition: int = 0) -> None:
     """Delete a partition's records before an offset; all of them for -1."""
-    done(administrator(log).delete_records([TopicPartition(topic, partition, before)]))
+    administer(log, lambda client: client.delete_records([TopicPartition(topic, partition, before)]))
 
 
 def make_anew(log: AuditedLog, topic: str) -> None:
     """Delete a topic and create it again, empty."""
     pipeline, before = log.pipeline, log.pipeline.topic_id(topic)
-    done(administrator(log).delete_topics([topic], operation_timeout=30))
+    administer(log, lambda client: client.delete_topics([topic], operation_timeout=30))
 
     def is_new() -> bool:
         try:
@@ -189,7 +200,8 @@ def _add_partitions(log: AuditedLog) -> list[Report]:
     log.begin()
     log.rest()
     topics = log.pipeline.topics
-    done(administrator(log).create_partitions([NewPartitions(name, 3) for name in (topics.events, topics.chained)]))
+    more = [NewPartitions(name, 3) for name in (topics.events, topics.chained)]
+    administer(log, lambda client: client.create_partitions(more))
     return [log.watch(request_timeout_seconds=REQUEST_SECONDS).wait_refused(), *log.findings()]
 
 
@@ -202,7 +214,7 @@ def _move_offsets(log: AuditedLog) -> list[Report]:
 
     def is_moved() -> bool:
         try:
-            done(administrator(log).alter_consumer_group_offsets([moved]))
+            administer(log, lambda client: client.alter_consumer_group_offsets([moved]))
         except KafkaException:  # brokers refuse it while a member's session lasts
             return False
         return True
@@ -257,6 +269,26 @@ def _resolve(log: AuditedLog) -> list[Report]:
     return reports
 
 
+def _forge_checkpoints(log: AuditedLog) -> list[Report]:
+    """Write checkpoints on audit.checkpoints: a larger one under another key, an old one again, and garbage."""
+    instance, topic = log.pipeline.genesis.instance, log.pipeline.topics.checkpoints
+    key, thief = (SignerKey.generate(instance, KeyType.ED25519) for _ in range(2))
+    old, new, forged = (
+        sign_note(Checkpoint(instance, size, bytes([size]) * 32).pack(), [signer])
+        for size, signer in ((1, key), (2, key), (9, thief))
+    )
+    producer = Producer({"bootstrap.servers": log.pipeline.bootstrap})
+    for note in (old, new, forged, old, b"garbage", b""):
+        producer.produce(topic, note, instance.encode(), 0)
+    assert producer.flush(30) == 0
+    reader = CheckpointTopic(log.pipeline.connection, topic=topic, client_id=f"{instance}-notary")
+    last = reader.last(instance, [key.verifier])
+    reader.close()
+    assert last is not None
+    assert last.size == 2, "a notary at size 2 would halt, or go back"
+    return []
+
+
 # -- the processor's memory, and what comes before the log -------------------------------------------------------------
 
 
@@ -293,12 +325,15 @@ def _suppress(log: AuditedLog) -> list[Report]:
     return log.look(attacked=())
 
 
-def _row(
-    name: str, perform: Perform, *reports: tuple[str, str, int | None], witness: str = REFUSED, not_shown: str = ""
-) -> Attack[AuditedLog]:
+def _row(name: str, perform: Perform, *reports: tuple[str, str, int | None], not_shown: str = "") -> Attack[AuditedLog]:
+    """Return a row: what the verifier reports; the witness refuses a round for the first of it."""
     verifier = [Report("verifier", *one) for one in reports]
-    refused = [Report("witness", witness, tenant, seq) for _, tenant, seq in reports[:1] if witness]
+    refused = [Report("witness", REFUSED, tenant, seq) for _, tenant, seq in reports[:1]]
     return Attack(name, "Kafka administrator", perform, (*verifier, *refused), not_shown)
+
+
+def _unseen(name: str, perform: Perform, not_shown: str) -> Attack[AuditedLog]:
+    return Attack(name, "Kafka administrator", perform, (), not_shown)
 
 
 def _halt(name: str, perform: Perform, error: str, *more: Report) -> Attack[AuditedLog]:
@@ -307,43 +342,52 @@ def _halt(name: str, perform: Perform, error: str, *more: Report) -> Attack[Audi
 
 ROWS: Final = (
     _row("appends a second entry for a seq", _append_fork, ("fork", ACME, BEFORE + 1)),
-    _row("appends an event that nobody published", _append_event, ("edited", ACME, BEFORE + 2)),
-    _row("alters a payload on audit.chained", intercepting(_payload), ("payload-altered", ACME, SEQ)),
+    Attack(
+        "appends an event that nobody published",
+        "Kafka administrator",
+        _append_event,
+        (Report("verifier", "edited", ACME, BEFORE + 2), Report("witness", UNSOUND)),
+    ),
+    _row("alters a payload", intercepting(_payload), ("payload-altered", ACME, SEQ)),
     _row("takes the seal off a record", intercepting(_no_seal), ("edited", ACME, SEQ)),
-    _row("drops a record of audit.chained", intercepting(_drop), ("gap", ACME, SEQ)),
-    _halt("deletes records of audit.chained", _delete_unverified("chained"), "SourceExpired"),
-    _halt("deletes records of audit.events", _delete_unverified("events"), "SourceExpired"),
+    _row("suppresses a chained record", intercepting(_drop), ("gap", ACME, SEQ)),
+    _row("moves a chained record behind others", intercepting(_move_back), ("reordered", ACME, SEQ)),
+    _row("puts a record under another tenant's key", intercepting(_splice), ("foreign", ACME, SEQ)),
+    _row("copies a record to another partition", _append_elsewhere, ("foreign", ACME, BEFORE + 1)),
+    _halt("deletes audit.chained before it is verified", _delete_unverified("chained"), "SourceExpired"),
+    _halt("deletes audit.events before it is verified", _delete_unverified("events"), "SourceExpired"),
     _halt("makes audit.events anew", _recreate_source, "InstanceDiffers"),
-    _row(
+    Attack(
         "makes audit.chained anew",
+        "Kafka administrator",
         _recreate_chained,
-        ("rollback", "!partition-0", None),
-        ("rollback", "!partition-1", None),
-        witness="",
+        tuple(Report("verifier", "rollback", f"!partition-{number}") for number in OTHERS),
     ),
     _halt("adds partitions", _add_partitions, "InstanceDiffers"),
     _halt("moves the verifier's offsets", _move_offsets, "HeadsDiffer"),
     _row("forges the verifier's memory", _forge_state, ("edited", ACME, BEFORE)),
     _halt("empties the verifier's memory", _empty_state, "HeadsDiffer"),
-    _row("moves a record behind others", intercepting(_move_back), ("reordered", ACME, SEQ)),
-    _row("copies a record to another partition", _append_elsewhere, ("foreign", ACME, BEFORE + 1)),
-    _row("puts a record under another tenant's key", intercepting(_splice), ("foreign", ACME, SEQ)),
     Attack("forges audit.heads", "Kafka administrator", _forge_heads, (Report("processor", "HeadsDiffer"),)),
-    _row(
-        "speaks for a tenant on audit.events",
-        _speak_for,
-        not_shown="whoever may write audit.events may speak for each tenant; the gateway alone asks for credentials",
-    ),
-    _row(
-        "suppresses a record before it is appended",
-        _suppress,
-        not_shown="what was never appended was never in the log: a producer's receipts, and the holes in its count",
-    ),
-    _row("deletes audit.violations", _delete_violations, ("payload-altered", ACME, SEQ)),
+    _row("deletes what was reported", _delete_violations, ("payload-altered", ACME, SEQ)),
     _row(
         "resolves a violation in somebody's name",
         _resolve,
         ("payload-altered", ACME, SEQ),
-        not_shown="a resolution is not signed: who made it is not shown; that it was made stands on audit.violations",
+        not_shown="a resolution is not signed: that it was made stands on audit.violations, and not who made it",
+    ),
+    _unseen(
+        "forges audit.checkpoints",
+        _forge_checkpoints,
+        "nobody needs to report it: what the log's key has not signed is passed over, and so is an old checkpoint",
+    ),
+    _unseen(
+        "publishes in a tenant's name",
+        _speak_for,
+        "whoever may write audit.events speaks for every tenant; the gateway alone asks for a tenant's credentials",
+    ),
+    _unseen(
+        "suppresses an event before it is appended",
+        _suppress,
+        "what was never appended was never in the log: its producer alone can tell, by a receipt that never came",
     ),
 )

@@ -13,14 +13,22 @@ from typing import Final
 
 from sealstream.schemas.entry import GapReason, Kind, Quarantine, parse, payload_digest
 from support.attacks.attack import Attack, Report
-from support.attacks.audited_log import ACME, NEIGHBOUR, SEQ, STRANGER, AuditedLog, Forge
+from support.attacks.audited_log import (
+    ACME,
+    NEIGHBOUR,
+    REFUSED,
+    SEQ,
+    STRANGER,
+    UNSOUND,
+    AuditedLog,
+    Forge,
+)
 from support.forging import Log, abort_events, with_entry
 from support.model import ExpectedRecord, LostRange
 from support.publish import event_value
 
 Lie = Callable[[AuditedLog], Forge]
 _YEAR_MICROSECONDS: Final = 365 * 86_400 * 1_000_000
-REFUSED: Final = "CheckpointRefused"
 _NEWCOMER: Final = "wayne"
 """A tenant who has no chain yet."""
 
@@ -208,20 +216,28 @@ def _withhold(log: AuditedLog) -> list[Report]:
 
 
 def _row(
-    name: str, perform: Callable[[AuditedLog], list[Report]], *reports: tuple[str, str, int | None], not_shown: str = ""
+    name: str, perform: Callable[[AuditedLog], list[Report]], *reports: tuple[str, str, int | None]
 ) -> Attack[AuditedLog]:
-    """Return a row: what the verifier reports, and the witness refuses for."""
+    """Return a row: what the verifier reports; the witness refuses a round for the first of it."""
     verifier = [Report("verifier", *one) for one in reports]
-    witness = [Report("witness", REFUSED, tenant, seq) for _, tenant, seq in reports[:1]]
-    return Attack(name, "broken processor", perform, (*verifier, *witness), not_shown)
+    _, tenant, seq = reports[0]
+    return Attack(name, "broken processor", perform, (*verifier, Report("witness", REFUSED, tenant, seq)))
+
+
+def _unsound(
+    name: str, perform: Callable[[AuditedLog], list[Report]], *reports: tuple[str, str, int | None]
+) -> Attack[AuditedLog]:
+    """Return a row in which the source's records cannot be accounted for once each and in their order."""
+    verifier = [Report("verifier", *one) for one in reports]
+    return Attack(name, "broken processor", perform, (*verifier, Report("witness", UNSOUND)))
 
 
 ROWS: Final = (
     _row("leaves an event out", forging(_drop), ("gap", ACME, SEQ)),
     _row("alters a payload before it is hashed", forging(_alter), ("edited", ACME, SEQ)),
     _row("writes one entry twice", _same_twice, ("fork", ACME, SEQ)),
-    _row("chains one event twice", forging(_twice), ("edited", ACME, SEQ + 1)),
-    _row("swaps two events", _swap_two, ("reordered", ACME, SEQ)),
+    _unsound("chains one event twice", forging(_twice), ("edited", ACME, SEQ + 1)),
+    _unsound("swaps two events", _swap_two, ("reordered", ACME, SEQ)),
     _row(
         "chains an event for a neighbour",
         forging(_to(NEIGHBOUR), attacked=(ACME, NEIGHBOUR)),
@@ -229,7 +245,7 @@ ROWS: Final = (
         ("foreign", NEIGHBOUR, SEQ),
     ),
     _row("chains an event for a tenant of another partition", forging(_to(STRANGER)), ("foreign", ACME, SEQ)),
-    _row(
+    _unsound(
         "chains an event for a neighbour as well",
         forging(_copy_to(NEIGHBOUR), attacked=(NEIGHBOUR,)),
         ("edited", NEIGHBOUR, SEQ),
@@ -254,7 +270,7 @@ ROWS: Final = (
         (Report("verifier", "InstanceDiffers"),),
     ),
     _row("skips a seq", _skip_seq, ("edited", ACME, SEQ)),
-    _row("invents an event", forging(_invent), ("edited", ACME, SEQ + 1)),
+    _unsound("invents an event", forging(_invent), ("edited", ACME, SEQ + 1)),
     _row("chains an event that was aborted", _uncommitted, ("edited", ACME, SEQ)),
     _row("chains nothing of a tenant", _keep_from, ("gap", _NEWCOMER, 0)),
     Attack(
