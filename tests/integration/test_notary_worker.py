@@ -127,6 +127,24 @@ def test_goes_on_when_a_database_is_back(notaries: Notaries) -> None:
     notaries.log.check()
 
 
+def test_goes_on_when_the_storage_is_back(notaries: Notaries) -> None:
+    """A disk that is unmounted under a running notary is waited for, and nothing is written in its place meanwhile."""
+    worker = notaries.start()
+    notaries.wait_until_all_is_public(worker)
+    directory = notaries.log.directory
+    away = directory.rename(directory.with_name("away"))
+    wait_for(lambda: "the storage" in worker.get("/readyz")[1], timeout_seconds=WAIT_SECONDS, what="the reason")
+
+    assert worker.get("/readyz")[0] == 503
+    assert not directory.exists()
+    away.rename(directory)
+    notaries.log.feed(notaries.log.chains.events(4, 6))
+    notaries.wait_until_all_is_public(worker)
+    wait_for(lambda: worker.get("/readyz")[0] == 200, timeout_seconds=WAIT_SECONDS, what="readiness")
+    assert worker.terminate() == 0
+    notaries.log.check()
+
+
 NOBODY = (
     f"log {KEY.verifier}\nwitness nobody.example/w "  # one that nobody runs
     "w1.example/witness+02869c2c+BO1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfR http://127.0.0.1:1\n"
