@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
 
-from support.attacks import database, keys, notary, servers, storage
+from support.attacks import database, kafka, keys, notary, processor, servers, storage
 from support.attacks.attack import Attack, StageT
+from support.attacks.audited_log import PARTITIONS, AuditedLog
 from support.attacks.notary_stage import NotaryStage
 from support.attacks.recorded import Copies
 from support.providers import fresh_database
@@ -137,3 +139,34 @@ def test_lying_notary(attack: Attack[NotaryStage], notary_stage: NotaryStage) ->
 def test_the_truth_is_witnessed_after_all_lies(notary_stage: NotaryStage) -> None:
     """Whatever the witness has refused, it is not stuck: the true round is cosigned, and the store holds against it."""
     notary_stage.check_truth()
+
+
+@pytest.fixture
+def audited(kafka_bootstrap: str, tmp_path: Path) -> Iterator[AuditedLog]:
+    """An instance whose log is watched by the verifier and by its witness."""
+    pipeline = Pipeline(kafka_bootstrap, f"a-{uuid.uuid4().hex[:8]}", tmp_path, partitions=PARTITIONS)
+    pipeline.create_topics()
+    log = AuditedLog(pipeline, tmp_path)
+    yield log
+    log.close()
+    pipeline.close()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    "attack",
+    _rows(kafka.ROWS, "appends a second entry for a seq", "makes audit.chained anew"),
+)
+def test_administrator_of_kafka(attack: Attack[AuditedLog], audited: AuditedLog) -> None:
+    """What is done to the topics stops the feed of whom it is about, and of nobody else, and is cosigned by nobody."""
+    _check(attack, audited)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    "attack",
+    _rows(processor.ROWS, "alters a payload before it is hashed", "chains an event for a neighbour"),
+)
+def test_broken_processor(attack: Attack[AuditedLog], audited: AuditedLog) -> None:
+    """What a processor makes of an event that the rules do not is named by the verifier, and cosigned by nobody."""
+    _check(attack, audited)

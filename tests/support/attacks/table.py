@@ -8,11 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from support.attacks import database, keys, notary, servers, storage
+from support.attacks import database, kafka, keys, notary, processor, servers, storage
 from support.attacks.attack import Attack, Report
 
 ROWS: Final[tuple[tuple[Attack[Any], ...], ...]] = (
     database.ROWS,
+    kafka.ROWS,
+    processor.ROWS,
     keys.ROWS,
     servers.ROWS,
     storage.ROWS,
