@@ -15,12 +15,16 @@ import pytest
 from psycopg import sql
 
 from sealstream.schemas.bundle_check import verify_bundle
+from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.errors import NotYetProvable
 from sealstream.schemas.evidence import verify_proof
+from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix
+from sealstream.schemas.note import sign_note
 from sealstream.schemas.policy import Policy
 from sealstream.schemas.proof_file import ProofFile
 from sealstream.schemas.trust import Reader
 from sealstream.sinks.notary.migrate import migrate as migrate_notary
+from sealstream.sinks.notary.superseded import edge_places
 from sealstream.sinks.proofs.archive import Archive
 from sealstream.sinks.proofs.exporting import Exporter
 from sealstream.sinks.proofs.notary_reader import NotaryReader
@@ -28,7 +32,7 @@ from sealstream.sinks.proofs.proving import Prover, Strength
 from sealstream.sinks.store.reader import AuditStore
 from sealstream.worker.objects import open_objects
 from support.chained import Chains, Sealed
-from support.memory_notary import FIRST_ROUND_SECONDS, MAP_SECRET, MemoryNotary, policy
+from support.memory_notary import FIRST_ROUND_SECONDS, LOG_KEY, MAP_SECRET, MemoryNotary, policy
 from support.notarised import SECRET
 from support.notarising import POLICY, open_log
 from support.shell import Shell
@@ -219,6 +223,21 @@ def test_partial_tiles_may_be_erased(kept: Kept) -> None:
         shutil.rmtree(path)
     with AuditStore(kept.store.reader("*")) as store, kept.prover(store) as prover:
         assert [prover.get_record_proof("acme", seq).proof.rooted.round for seq in (0, 100, 101)] == [0, 0, 1]
+
+
+def test_partial_tiles_that_were_replaced_may_be_erased(kept: Kept) -> None:
+    """Proofs of older rounds are made from the newest partial tiles once those of their own size are gone."""
+    objects = open_objects(str(kept.storage))
+    sizes = {chain_prefix(chain): len(hashes) for chain, hashes in kept.notary.hashes.items()}
+    for prefix, size in (sizes | {ROOT_PREFIX: len(kept.notary.rounds)}).items():
+        newest = {prefix + place.path() for place in edge_places(size)}
+        objects.put(f"{prefix}checkpoint", sign_note(Checkpoint("any", size, bytes(32)).pack(), [LOG_KEY]))
+        erased = [path for path in objects.list(prefix) if ".p/" in path and path not in newest]
+        assert erased
+        objects.delete_many(erased)
+    with AuditStore(kept.store.reader("*")) as store, kept.prover(store) as prover:
+        assert [prover.get_record_proof("acme", seq).proof.rooted.round for seq in (0, 100, 101)] == [0, 0, 1]
+        assert [prover.get_record_proof("globex", seq).proof.rooted.round for seq in (0, 2)] == [0, 1]
 
 
 def test_reader_of_the_notary_may_change_nothing(kept: Kept) -> None:
