@@ -19,7 +19,9 @@ def stage(make_pipeline: Callable[..., Pipeline], database_server: str, tmp_path
         yield Stage(make_pipeline(partitions=2), notary_url, tmp_path)
 
 
-def test_an_event_is_proven_offline_and_the_store_holds_against_what_was_witnessed(stage: Stage, tmp_path: Path) -> None:
+def test_an_event_is_proven_offline_and_the_store_holds_against_what_was_witnessed(
+    stage: Stage, tmp_path: Path
+) -> None:
     """What an application published is in a proof file a moment later, and `verify` reaches the level `witnessed`."""
     workers = stage.start()
     stage.publish("acme", "a-1", "a-2", "a-3")
