@@ -1,5 +1,7 @@
 """What whoever administers Kafka can do to an instance's topics, and how it is noticed."""
 
+# pyright: reportUnknownLambdaType=false
+# confluent-kafka leaves open what its administrator's futures hold.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -21,7 +23,7 @@ from sealstream.sinks.verifier.records import Chain
 from sealstream.sinks.verifier.state import chain_key, pack_chain
 from sealstream.sinks.verifier.violations import resolve
 from sealstream.worker.settings import load_settings
-from support.attacks.attack import Attack, Report
+from support.attacks.attack import Attack, Report, Where
 from support.attacks.audited_log import (
     ACME,
     BEFORE,
@@ -145,6 +147,13 @@ def _no_seal(records: Log, at: int) -> Log:
     return [*records[:at], replace(records[at], entry=b""), *records[at + 1 :]]
 
 
+def _unseal(log: AuditedLog) -> list[Report]:
+    """Take the seal off a record: nothing can be stored or cosigned of it."""
+    log.begin()
+    log.chain_forged(_no_seal, relinked=False, followed=False)
+    return log.look(witnessed=False)
+
+
 def _drop(records: Log, at: int) -> Log:
     return [*records[:at], *records[at + 1 :]]
 
@@ -212,12 +221,13 @@ def _move_offsets(log: AuditedLog) -> list[Report]:
     group, topic = f"{log.pipeline.genesis.instance}-verifier", log.pipeline.topics.chained
     moved = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, 3)])
 
-    def is_moved() -> bool:
+    def is_moved() -> bool:  # brokers refuse it while a member's session lasts, in the answer for each partition
+        client = AdminClient({"bootstrap.servers": log.pipeline.bootstrap})
         try:
-            administer(log, lambda client: client.alter_consumer_group_offsets([moved]))
-        except KafkaException:  # brokers refuse it while a member's session lasts
+            answer = client.alter_consumer_group_offsets([moved])[group].result(30)
+        except KafkaException:
             return False
-        return True
+        return all(place.error is None for place in answer.topic_partitions or ())
 
     wait_for(is_moved, timeout_seconds=WAIT_SECONDS, what="the group to be empty")
     return [log.watch(request_timeout_seconds=REQUEST_SECONDS).wait_refused(), *log.findings()]
@@ -336,9 +346,13 @@ def _unseen(name: str, perform: Perform, not_shown: str) -> Attack[AuditedLog]:
     return Attack(name, "Kafka administrator", perform, (), not_shown)
 
 
-def _halt(name: str, perform: Perform, error: str, *more: Report) -> Attack[AuditedLog]:
-    return Attack(name, "Kafka administrator", perform, (Report("verifier", error), *more))
+def _halt(name: str, perform: Perform, *reports: Report | str) -> Attack[AuditedLog]:
+    """Return a row with these reports; a word is the error with which the verifier refuses to go on."""
+    said = tuple(one if isinstance(one, Report) else Report("verifier", one) for one in reports)
+    return Attack(name, "Kafka administrator", perform, said)
 
+
+_BOTH: Final[tuple[tuple[Where, str], ...]] = (("verifier", "edited"), ("witness", REFUSED))
 
 ROWS: Final = (
     _row("appends a second entry for a seq", _append_fork, ("fork", ACME, BEFORE + 1)),
@@ -349,9 +363,14 @@ ROWS: Final = (
         (Report("verifier", "edited", ACME, BEFORE + 2), Report("witness", UNSOUND)),
     ),
     _row("alters a payload", intercepting(_payload), ("payload-altered", ACME, SEQ)),
-    _row("takes the seal off a record", intercepting(_no_seal), ("edited", ACME, SEQ)),
+    _halt("takes the seal off a record", _unseal, Report("verifier", "edited", ACME, SEQ)),
     _row("suppresses a chained record", intercepting(_drop), ("gap", ACME, SEQ)),
-    _row("moves a chained record behind others", intercepting(_move_back), ("reordered", ACME, SEQ)),
+    _halt(
+        "moves a chained record behind others",
+        intercepting(_move_back),
+        Report("verifier", "reordered", ACME, SEQ),
+        Report("witness", UNSOUND),
+    ),
     _row("puts a record under another tenant's key", intercepting(_splice), ("foreign", ACME, SEQ)),
     _row("copies a record to another partition", _append_elsewhere, ("foreign", ACME, BEFORE + 1)),
     _halt("deletes audit.chained before it is verified", _delete_unverified("chained"), "SourceExpired"),
@@ -365,10 +384,24 @@ ROWS: Final = (
     ),
     _halt("adds partitions", _add_partitions, "InstanceDiffers"),
     _halt("moves the verifier's offsets", _move_offsets, "HeadsDiffer"),
-    _row("forges the verifier's memory", _forge_state, ("edited", ACME, BEFORE)),
+    Attack(
+        "forges the verifier's memory",
+        "Kafka administrator",
+        _forge_state,
+        tuple(Report(where, kind, ACME, seq) for where, kind in _BOTH for seq in (BEFORE, BEFORE + 1)),
+    ),
     _halt("empties the verifier's memory", _empty_state, "HeadsDiffer"),
     Attack("forges audit.heads", "Kafka administrator", _forge_heads, (Report("processor", "HeadsDiffer"),)),
-    _row("deletes what was reported", _delete_violations, ("payload-altered", ACME, SEQ)),
+    Attack(
+        "deletes what was reported",
+        "Kafka administrator",
+        _delete_violations,
+        (
+            Report("verifier", "payload-altered", ACME, SEQ),
+            Report("witness", REFUSED, ACME, SEQ),
+            Report("witness", REFUSED),  # it does not find any more what it refuses for, and refuses
+        ),
+    ),
     _row(
         "resolves a violation in somebody's name",
         _resolve,

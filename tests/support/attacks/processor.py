@@ -271,7 +271,7 @@ ROWS: Final = (
     ),
     _row("skips a seq", _skip_seq, ("edited", ACME, SEQ)),
     _unsound("invents an event", forging(_invent), ("edited", ACME, SEQ + 1)),
-    _row("chains an event that was aborted", _uncommitted, ("edited", ACME, SEQ)),
+    _unsound("chains an event that was aborted", _uncommitted, ("edited", ACME, SEQ)),
     _row("chains nothing of a tenant", _keep_from, ("gap", _NEWCOMER, 0)),
     Attack(
         "withholds the newest events",
