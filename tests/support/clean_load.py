@@ -47,8 +47,17 @@ class CleanLoad:
             self._in_transaction(records, commit=how == "committed")
 
     def publish_one_of_each(self) -> None:
-        """Publish an event of every tenant, so that each has one."""
+        """Publish an event of every tenant, and behind them a record of every kind."""
+        first = TENANTS[0]
+        key, good = first.encode(), event_value(first, f"first-{first}")
         records = [RawRecord(tenant.encode(), event_value(tenant, f"first-{tenant}")) for tenant in TENANTS]
+        records += [
+            RawRecord(key, event_value(first, "imported", kind=EventKind.IMPORTED)),
+            RawRecord(key, _control(first, "control")),
+            RawRecord(key, good),
+            RawRecord(key, event_value(first, f"first-{first}", note="forged")),
+            *self._bad(key, good),
+        ]
         pipeline = self._pipeline
         publish_raw(pipeline.bootstrap, pipeline.topics.events, records, partitions=self._partitions)
 
@@ -69,23 +78,21 @@ class CleanLoad:
             case "forged":
                 return RawRecord(key, event_value(tenant, earlier, note="forged"))
             case "bad":
-                return self._bad(key, event_value(tenant, name))
+                return random.choice(self._bad(key, event_value(tenant, name)))
             case _:
                 self._events[tenant].append(name)
                 return RawRecord(key, event_value(tenant, name))
 
-    def _bad(self, key: bytes, good: bytes) -> RawRecord:
+    def _bad(self, key: bytes, good: bytes) -> tuple[RawRecord, ...]:
         elsewhere = (partition_of(key, self._partitions) + 1) % self._partitions
-        return self._random.choice(
-            (
-                RawRecord(None, good, partition=self._count % self._partitions),
-                RawRecord(b"!acme", good),
-                RawRecord(key, good, partition=elsewhere),
-                RawRecord(key, None),
-                RawRecord(key, b"\xff" * 100),
-                RawRecord(key, event_value("somebody-else", "x")),
-                RawRecord(key, event_value(key.decode(), "no spaces")),
-            )
+        return (
+            RawRecord(None, good, partition=self._count % self._partitions),
+            RawRecord(b"!acme", good),
+            RawRecord(key, good, partition=elsewhere),
+            RawRecord(key, None),
+            RawRecord(key, b"\xff" * 100),
+            RawRecord(key, event_value("somebody-else", "x")),
+            RawRecord(key, event_value(key.decode(), "no spaces")),
         )
 
     def _in_transaction(self, records: Sequence[RawRecord], *, commit: bool) -> None:
