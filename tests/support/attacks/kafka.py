@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Final, cast
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER
@@ -214,25 +214,6 @@ def _add_partitions(log: AuditedLog) -> list[Report]:
     return [log.watch(request_timeout_seconds=REQUEST_SECONDS).wait_refused(), *log.findings()]
 
 
-def _move_offsets(log: AuditedLog) -> list[Report]:
-    """Set the verifier's group back, so that it would verify again, or on, so that it would leave something out."""
-    log.begin()
-    log.rest()
-    group, topic = f"{log.pipeline.genesis.instance}-verifier", log.pipeline.topics.chained
-    moved = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, 3)])
-
-    def is_moved() -> bool:  # brokers refuse it while a member's session lasts, in the answer for each partition
-        client = AdminClient({"bootstrap.servers": log.pipeline.bootstrap})
-        try:
-            answer = client.alter_consumer_group_offsets([moved])[group].result(30)
-        except KafkaException:
-            return False
-        return all(place.error is None for place in answer.topic_partitions or ())
-
-    wait_for(is_moved, timeout_seconds=WAIT_SECONDS, what="the group to be empty")
-    return [log.watch(request_timeout_seconds=REQUEST_SECONDS).wait_refused(), *log.findings()]
-
-
 def _forge_state(log: AuditedLog) -> list[Report]:
     """Write another head of a chain into the verifier's memory."""
     log.begin()
@@ -383,7 +364,6 @@ ROWS: Final = (
         tuple(Report("verifier", "rollback", f"!partition-{number}") for number in OTHERS),
     ),
     _halt("adds partitions", _add_partitions, "InstanceDiffers"),
-    _halt("moves the verifier's offsets", _move_offsets, "HeadsDiffer"),
     Attack(
         "forges the verifier's memory",
         "Kafka administrator",
