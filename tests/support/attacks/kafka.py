@@ -1,6 +1,6 @@
 """What whoever administers Kafka can do to an instance's topics, and how it is noticed."""
 
-# pyright: reportUnknownLambdaType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownVariableType=false
 # confluent-kafka leaves open what its administrator's futures hold.
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Final, cast
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER
@@ -136,7 +136,7 @@ def _append_elsewhere(log: AuditedLog) -> list[Report]:
     logs = log.chainer.expected()
     log.chainer.write(logs)
     append(log, *(one for one in logs[0] if one.key == ACME.encode()), partition=1)
-    return log.look(attacked=())
+    return log.look(attacked=(), witnessed=False)
 
 
 def _payload(records: Log, at: int) -> Log:
@@ -211,6 +211,25 @@ def _add_partitions(log: AuditedLog) -> list[Report]:
     topics = log.pipeline.topics
     more = [NewPartitions(name, 3) for name in (topics.events, topics.chained)]
     administer(log, lambda client: client.create_partitions(more))
+    return [log.watch(request_timeout_seconds=REQUEST_SECONDS).wait_refused(), *log.findings()]
+
+
+def _move_offsets(log: AuditedLog) -> list[Report]:
+    """Set the verifier's group back, so that it would verify again, or on, so that it would leave something out."""
+    log.begin()
+    log.rest()
+    group, topic = f"{log.pipeline.genesis.instance}-verifier", log.pipeline.topics.chained
+    moved = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, 3)])
+
+    def is_moved() -> bool:  # brokers refuse it while a member's session lasts, in the answer for each partition
+        client = AdminClient({"bootstrap.servers": log.pipeline.bootstrap})
+        try:
+            answer = client.alter_consumer_group_offsets([moved])[group].result(30)
+        except KafkaException:
+            return False
+        return all(place.error is None for place in answer.topic_partitions or ())
+
+    wait_for(is_moved, timeout_seconds=WAIT_SECONDS, what="the group to be empty")
     return [log.watch(request_timeout_seconds=REQUEST_SECONDS).wait_refused(), *log.findings()]
 
 
@@ -353,7 +372,7 @@ ROWS: Final = (
         Report("witness", UNSOUND),
     ),
     _row("puts a record under another tenant's key", intercepting(_splice), ("foreign", ACME, SEQ)),
-    _row("copies a record to another partition", _append_elsewhere, ("foreign", ACME, BEFORE + 1)),
+    _halt("copies a record to another partition", _append_elsewhere, Report("verifier", "foreign", ACME, BEFORE + 1)),
     _halt("deletes audit.chained before it is verified", _delete_unverified("chained"), "SourceExpired"),
     _halt("deletes audit.events before it is verified", _delete_unverified("events"), "SourceExpired"),
     _halt("makes audit.events anew", _recreate_source, "InstanceDiffers"),
@@ -364,6 +383,7 @@ ROWS: Final = (
         tuple(Report("verifier", "rollback", f"!partition-{number}") for number in OTHERS),
     ),
     _halt("adds partitions", _add_partitions, "InstanceDiffers"),
+    _halt("moves the verifier's offsets", _move_offsets, "HeadsDiffer"),
     Attack(
         "forges the verifier's memory",
         "Kafka administrator",
