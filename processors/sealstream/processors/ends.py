@@ -55,6 +55,8 @@ class Ends(faust.Service):
             ),
         )
         waiting = {asyncio.wrap_future(answer): place.partition for place, answer in answers.items()}
+        for asked in waiting:
+            asked.add_done_callback(_heed)
         _, silent = await asyncio.wait(waiting, timeout=HANG_SECONDS)
         if silent:  # a client that saw its broker restart may wait for ever (librdkafka 2.16); the next one does not
             self._admin = None
@@ -67,3 +69,9 @@ class Ends(faust.Service):
                 logger().debug("an end was not told", partition=partition, reason=str(error))
             else:
                 raise error
+
+
+def _heed(answer: asyncio.Future[ListOffsetsResultInfo]) -> None:
+    """Take note of an answer: one that comes when the worker has stopped waiting would be logged as an error else."""
+    if not answer.cancelled():
+        answer.exception()
