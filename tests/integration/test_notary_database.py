@@ -124,8 +124,8 @@ def test_of_two_notaries_one_fails(database: NotaryDatabase, database_url: str) 
     with pytest.raises(WriterConflict):
         other.keep_note(0, "a note of the round before")
     with pytest.raises(WriterConflict):
-        other.require_head(step.before)
-    other.require_head(step.after)
+        other.require_head(step.before.size, step.before.root)
+    other.require_head(step.after.size, step.after.root)
     other.close()
 
 

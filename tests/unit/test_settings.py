@@ -148,14 +148,12 @@ class TestFiles:
         path.write_bytes(b"x" * 1_000_001)
         assert "1000000 bytes" in str(refused(given(kafka_password_file=str(path))))
 
-
     def test_private_key_that_others_may_read(self, tmp_path: Path) -> None:
         """A private key is not taken from a file that others have access to, however it is named."""
         path = tmp_path / "log.key"
         path.write_text("whatever", encoding="utf-8")
         path.chmod(0o644)
         assert "others have access" in str(refused(given(log_key_file=str(path))))
-
 
     def test_policy_keeps_its_last_newline(self, tmp_path: Path) -> None:
         """A policy is taken as the file has it: that its last line is whole is what its reader looks at."""
