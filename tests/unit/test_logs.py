@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -113,3 +115,12 @@ def test_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("sink", format="auto")
     logs.logger().info("batch stored")
     assert lines(capsys)[0]["event"] == "batch stored"
+
+
+def test_a_command_that_configures_nothing_keeps_its_output_for_its_result() -> None:
+    """What a shared part warns of in a command stands on standard error, and what it only tells nowhere."""
+    script = "from sealstream.worker.logs import logger; logger().info('told'); logger().warning('warned', size=7)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    assert "warned" in done.stderr
+    assert "told" not in done.stderr

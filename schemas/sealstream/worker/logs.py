@@ -59,6 +59,11 @@ def configure(role: str, *, level: str = "info", format: Literal["auto", "json",
 
 def logger() -> structlog.stdlib.BoundLogger:
     """Return the logger that roles use: ``logger().info("batch chained", partition=3, records=120)``."""
+    if not structlog.is_configured():  # in a command, whose output is its result alone
+        structlog.configure(
+            logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        )
     log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("sealstream")
     return log
 
