@@ -13,7 +13,8 @@ from psycopg import sql
 from sealstream.schemas.errors import ConfigError, StoreError, Unreachable
 from sealstream.sinks.store import migrate as module
 from sealstream.sinks.store.database import connect
-from sealstream.sinks.store.migrate import Migration, make_months, migrate, migrations, require_current
+from sealstream.sinks.store.migrate import make_months, migrate, migrations, require_current
+from sealstream.worker.migrations import Migration
 
 
 def _partitions(url: str, parent: str) -> list[str]:

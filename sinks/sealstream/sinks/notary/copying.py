@@ -11,8 +11,9 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 
 from sealstream.schemas.errors import Unreachable
-from sealstream.sinks.notary.postgres import STORE, Connection, translated
+from sealstream.sinks.notary.postgres import STORE, translated
 from sealstream.sinks.notary.stored_rows import CopyRow
+from sealstream.worker.postgres_session import Connection
 
 BLOCK_ROWS_MAX: Final = 1_000
 BLOCK_BYTES: Final = 1024 * 1024

@@ -18,7 +18,7 @@ from sealstream.schemas.compact_range import CompactRange
 from sealstream.schemas.errors import StoreError, WriterConflict
 from sealstream.schemas.merkle import EMPTY_ROOT
 from sealstream.sinks.notary.migrate import require_current
-from sealstream.sinks.notary.postgres import NOTARY, Connection, abort, close, connect, translated
+from sealstream.sinks.notary.postgres import NOTARY, connect, translated
 from sealstream.sinks.notary.steps import (
     ChainHead,
     LogHead,
@@ -27,6 +27,7 @@ from sealstream.sinks.notary.steps import (
     RoundRow,
     RoundStep,
 )
+from sealstream.worker.postgres_session import Connection, abort_session, close_session
 
 MAP_KEPT_SECONDS: Final = 3_600
 """How long the map of a round is kept that was not anchored."""
@@ -65,12 +66,12 @@ class NotaryDatabase:
 
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
-        close(self._connection)
+        close_session(self._connection)
         self._connection = None
 
     def abort(self) -> None:
         """End whatever another thread waits for: its call fails as :class:`Unreachable`."""
-        abort(self._connection)
+        abort_session(self._connection)
 
     def load(self) -> Memory | None:
         """Return what the notary has committed to; ``None`` if this database has begun no log.

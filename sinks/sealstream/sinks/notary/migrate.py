@@ -7,45 +7,21 @@ person knows which.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from typing import Final
 
 from sealstream.schemas.errors import StoreError
-from sealstream.sinks.notary.postgres import NOTARY, Connection, connect, translated
+from sealstream.sinks.notary.postgres import NOTARY, connect, translated
+from sealstream.worker.migrations import Migration, pending_migrations, shipped_migrations
+from sealstream.worker.postgres_session import Connection
 
 _LOCK: Final = int.from_bytes(hashlib.sha256(b"sealstream migrate-notary").digest()[:8], "big", signed=True)
-_FOLDER: Final = "migrations"
+_PACKAGE: Final = "sealstream.sinks.notary"
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One migration.
-
-    Arguments:
-        number: Its place in the order, from 1.
-        name: Its file's name.
-        checksum: SHA-256 of the file, in hex.
-        text: The SQL, as the file has it.
-    """
-
-    number: int
-    name: str
-    checksum: str
-    text: bytes
-
-
-@cache
 def migrations() -> tuple[Migration, ...]:
     """Return the migrations that this version ships, in order."""
-    found: list[Migration] = []
-    for file in files("sealstream.sinks.notary").joinpath(_FOLDER).iterdir():
-        if file.name[:1].isdigit() and file.name.endswith(".sql"):
-            text = file.read_bytes()
-            number = int(file.name.partition("_")[0])
-            found.append(Migration(number, file.name, hashlib.sha256(text).hexdigest(), text))
-    return tuple(sorted(found, key=lambda migration: migration.number))
+    return shipped_migrations(_PACKAGE)
 
 
 def migrate(url: str, *, timeout_seconds: float = 30.0) -> list[Migration]:
@@ -99,7 +75,7 @@ def require_current(connection: Connection) -> None:
 
 def _prepare(connection: Connection) -> list[Migration]:
     """Make what the numbered files stand on, and return those that are still to be applied."""
-    roles = files("sealstream.sinks.notary").joinpath(_FOLDER, "roles.sql").read_bytes()
+    roles = files(_PACKAGE).joinpath("migrations", "roles.sql").read_bytes()
     connection.execute(roles)
     connection.execute("SET LOCAL ROLE sealstream_notary_owner")
     connection.execute(
@@ -108,25 +84,5 @@ def _prepare(connection: Connection) -> list[Migration]:
         " applied_at timestamptz NOT NULL DEFAULT now())"
     )
     rows = connection.execute("SELECT number, name, checksum FROM sealstream_notary.migrations").fetchall()
-    return _pending({number: (name, checksum) for number, name, checksum in rows}, migrations())
-
-
-def _pending(done: dict[int, tuple[str, str]], shipped: tuple[Migration, ...]) -> list[Migration]:
-    """Return what is still to be applied.
-
-    Raises:
-        StoreError: What was applied is not a beginning of what this version ships.
-    """
-    known = {migration.number: migration for migration in shipped}
-    for number, (name, checksum) in sorted(done.items()):
-        if number not in known:
-            raise StoreError(
-                f"the notary's database has migration {name}, which is newer than this version",
-                hint="use a newer one",
-            )
-        if checksum != known[number].checksum:
-            raise StoreError(
-                f"migration {name} was changed after it was applied",
-                hint="restore the file; changes are new migrations",
-            )
-    return [migration for migration in shipped if migration.number not in done]
+    done = {number: (name, checksum) for number, name, checksum in rows}
+    return pending_migrations(done, migrations(), database="the notary's database")

@@ -5,30 +5,21 @@ Two databases are spoken to, with different rights and in different hands: the s
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sealstream.schemas.errors import ConfigError, StoreError, Unreachable
-
-Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+from sealstream.worker.postgres_session import CONNECT_SECONDS_MAX, Connection, bound_session
 
 STORE: Final = "SEALSTREAM_DATABASE"
 NOTARY: Final = "SEALSTREAM_NOTARY_DATABASE"
 
 _CONNECT_SECONDS_MIN: Final = 2  # libpq waits no shorter
-_CONNECT_SECONDS_MAX: Final = 5
-_LOCK_SECONDS: Final = 5.0
-_IDLE_SECONDS: Final = 20.0
-"""A notary that stopped within a transaction loses it after so long, and with it the lock on the head."""
-_CANCEL_SECONDS: Final = 1.0
 _TRANSIENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58"})
 """SQLSTATE classes that a later attempt may not meet: connection, rollback, resources, locks, shutdown, system."""
 _STANDBY: Final = errors.ReadOnlySqlTransaction.sqlstate  # until the failover is through
@@ -54,7 +45,7 @@ def connect(url: str, *, setting: str, timeout_seconds: float) -> Connection:
     """
     defaults = {
         "application_name": "sealstream-notary",
-        "connect_timeout": str(min(_CONNECT_SECONDS_MAX, max(_CONNECT_SECONDS_MIN, round(timeout_seconds)))),
+        "connect_timeout": str(min(round(CONNECT_SECONDS_MAX), max(_CONNECT_SECONDS_MIN, round(timeout_seconds)))),
         "tcp_user_timeout": str(round(timeout_seconds * 1000)),
     }
     try:
@@ -64,34 +55,11 @@ def connect(url: str, *, setting: str, timeout_seconds: float) -> Connection:
     with translated(setting):
         connection = psycopg.connect(info, autocommit=True)
         try:
-            for name, seconds in (
-                ("statement_timeout", timeout_seconds),
-                ("lock_timeout", min(_LOCK_SECONDS, timeout_seconds)),
-                ("idle_in_transaction_session_timeout", _IDLE_SECONDS),
-            ):
-                connection.execute("SELECT set_config(%s, %s, false)", (name, f"{round(seconds * 1000)}ms"))
+            bound_session(connection, timeout_seconds=timeout_seconds)
         except BaseException:
             connection.close()
             raise
     return connection
-
-
-def close(connection: Connection | None) -> None:
-    """Close a connection, whatever its state."""
-    if connection is not None:
-        with contextlib.suppress(psycopg.Error):
-            connection.close()
-
-
-def abort(connection: Connection | None) -> None:
-    """End whatever another thread waits for: what it is at fails as :class:`Unreachable`."""
-    if connection is None or connection.closed:
-        return
-    with contextlib.suppress(psycopg.Error, OSError):
-        connection.cancel_safe(timeout=_CANCEL_SECONDS)
-    # The server may not answer at all. Without its socket nothing waits for it any longer.
-    with contextlib.suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as copy:
-        copy.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

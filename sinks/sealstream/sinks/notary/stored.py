@@ -12,8 +12,9 @@ from psycopg import sql
 
 from sealstream.schemas.errors import StoreError
 from sealstream.sinks.notary.copying import copy_rows
-from sealstream.sinks.notary.postgres import STORE, Connection, abort, close, connect, translated
+from sealstream.sinks.notary.postgres import STORE, connect, translated
 from sealstream.sinks.notary.stored_rows import CopyRow, Link, RowReader
+from sealstream.worker.postgres_session import Connection, abort_session, close_session
 
 LOOKED_UP_MAX: Final = 5_000
 """So many places are looked up by one statement."""
@@ -130,12 +131,12 @@ class Store:
 
     def close(self) -> None:
         """Close the connection; the next snapshot opens another one."""
-        close(self._connection)
+        close_session(self._connection)
         self._connection = None
 
     def abort(self) -> None:
         """End whatever another thread waits for: its call fails as :class:`Unreachable`."""
-        abort(self._connection)
+        abort_session(self._connection)
 
     @contextmanager
     def snapshot(self) -> Generator[Snapshot]:

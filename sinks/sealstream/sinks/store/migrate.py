@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -20,40 +18,19 @@ from psycopg import sql
 
 from sealstream.schemas.errors import StoreError
 from sealstream.sinks.store.database import MIGRATE_HINT, Connection, connect, translated
+from sealstream.worker.migrations import Migration, pending_migrations, shipped_migrations
 
 MONTHS_AHEAD: Final = 3
 """How many months of payload and search partitions are made, from the one before the present on."""
 
 _LOCK: Final = int.from_bytes(hashlib.sha256(b"sealstream migrate").digest()[:8], "big", signed=True)
 _PARTITIONS_MAX: Final = 100_000
+_PACKAGE: Final = "sealstream.sinks.store"
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One migration.
-
-    Arguments:
-        number: Its place in the order, from 1.
-        name: Its file's name.
-        checksum: SHA-256 of the file, in hex.
-        text: The SQL, as the file has it.
-    """
-
-    number: int
-    name: str
-    checksum: str
-    text: bytes
-
-
-@cache
 def migrations() -> tuple[Migration, ...]:
     """Return the migrations that this version ships, in order."""
-    found = [
-        _migration(file.name, file.read_bytes())
-        for file in files("sealstream.sinks.store").joinpath("migrations").iterdir()
-        if file.name[:1].isdigit() and file.name.endswith(".sql")
-    ]
-    return tuple(sorted(found, key=lambda migration: migration.number))
+    return shipped_migrations(_PACKAGE)
 
 
 def migrate(database_url: str, *, partitions: int, timeout_seconds: float = 30.0) -> list[Migration]:
@@ -81,7 +58,7 @@ def migrate(database_url: str, *, partitions: int, timeout_seconds: float = 30.0
     ):
         _prepare(connection)
         done = _applied(connection)
-        fresh = _pending(done, migrations())
+        fresh = pending_migrations(done, migrations(), database="the store")
         for migration in fresh:
             _apply(connection, migration)
         _make_partitions(connection, partitions)
@@ -127,10 +104,6 @@ def make_months(connection: Connection) -> list[str]:
     return [str(name) for (name,) in rows]
 
 
-def _migration(name: str, content: bytes) -> Migration:
-    return Migration(int(name.partition("_")[0]), name, hashlib.sha256(content).hexdigest(), content)
-
-
 @contextmanager
 def _locked(connection: Connection, timeout_seconds: float) -> Generator[None]:
     """Hold the lock that only one migration of a database can hold."""
@@ -147,7 +120,7 @@ def _locked(connection: Connection, timeout_seconds: float) -> Generator[None]:
 
 def _prepare(connection: Connection) -> None:
     """Make what the numbered files stand on. A crash within leaves what the next run finds and completes."""
-    roles = files("sealstream.sinks.store").joinpath("migrations", "roles.sql").read_bytes()
+    roles = files(_PACKAGE).joinpath("migrations", "roles.sql").read_bytes()
     with connection.transaction():
         connection.execute(roles)
         connection.execute("SET LOCAL ROLE sealstream_owner")
@@ -163,29 +136,6 @@ def _applied(connection: Connection) -> dict[int, tuple[str, str]]:
         connection.execute("SET LOCAL ROLE sealstream_owner")
         rows = connection.execute("SELECT number, name, checksum FROM sealstream.migrations").fetchall()
     return {number: (name, checksum) for number, name, checksum in rows}
-
-
-def _pending(done: dict[int, tuple[str, str]], shipped: tuple[Migration, ...]) -> list[Migration]:
-    """Return what is still to be applied.
-
-    Raises:
-        StoreError: What was applied is not a beginning of what this version ships.
-    """
-    known = {migration.number: migration for migration in shipped}
-    for number, (name, checksum) in sorted(done.items()):
-        if number not in known:
-            raise StoreError(
-                f"the store has migration {name}, which is newer than this version", hint="use a newer one"
-            )
-        if checksum != known[number].checksum:
-            raise StoreError(
-                f"migration {name} was changed after it was applied",
-                hint="restore the file; changes are new migrations",
-            )
-    fresh = [migration for migration in shipped if migration.number not in done]
-    if fresh and done and fresh[0].number < max(done):
-        raise StoreError(f"migration {fresh[0].name} was never applied, though later ones were")
-    return fresh
 
 
 def _apply(connection: Connection, migration: Migration) -> None:
