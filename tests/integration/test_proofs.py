@@ -177,8 +177,16 @@ def test_bundle_is_exported_and_checked_elsewhere(kept: Kept) -> None:
     assert auditor.run("verify", str(file), *judged, "--require", "anchored").returncode == 2
     unsaid = auditor.run("verify", str(file))
     assert (unsaid.returncode, "whom to believe" in unsaid.stderr) == (2, True)
-    mixed = auditor.run("verify", str(file), *judged, "--tenant", "acme")
+    mixed = auditor.run("verify", str(file), *judged, "--from", "6")
     assert (mixed.returncode, "as a whole" in mixed.stderr) == (2, True)
+    instance = found["checkpoint"]["origin"]
+    asked = auditor.json("verify", str(file), *judged, "--tenant", "acme", "--instance", instance)
+    assert (asked["exit_code"], asked["tenant"]) == (0, "acme")
+    for other, kind in (("--tenant", "EventDiffers"), ("--instance", "OriginDiffers")):
+        found = auditor.json("verify", str(file), *judged, other, "globex")
+        assert (found["exit_code"], found["failure"]["type"]) == (2, kind)
+    unbundled = auditor.run("verify", "--instance", instance)
+    assert (unbundled.returncode, "no bundle is given" in unbundled.stderr) == (2, True)
     lines = file.read_bytes().splitlines(keepends=True)
     edited = kept.folder / "edited"
     edited.write_bytes(b"".join((*lines[:50], *lines[51:])))

@@ -16,9 +16,11 @@ from sealstream.schemas.bundle_check import BundleResult, verify_bundle
 from sealstream.schemas.entry import Kind, Quarantine, entry_hash, pack, parse
 from sealstream.schemas.errors import (
     BundleInvalid,
+    EventDiffers,
     EvidenceDamaged,
     EvidenceInvalid,
     NotYetProvable,
+    OriginDiffers,
     PolicyInvalid,
     QuorumMissing,
     SignatureInvalid,
@@ -31,6 +33,7 @@ from sealstream.schemas.policy import Policy
 from sealstream.schemas.trust import Reader
 from sealstream.schemas.violation import ViolationType
 from sealstream.sinks.proofs.writer_schemas import WriterSchemas
+from support.chained import INSTANCE
 from support.memory_notary import NOW_SECONDS, policy, reader
 from support.notes import policy as other_policy
 from support.provable import Provable, provable
@@ -286,6 +289,18 @@ def test_reader_decides_whom_he_believes(instance: Provable) -> None:
     assert any("policy asks for no witness" in word for word in check(bundle, Reader(alone, NOW_SECONDS)).not_excluded)
     with pytest.raises(PolicyInvalid):
         Policy.parse(b"")
+
+
+def test_true_bundle_of_another_tenant_or_instance_is_refused(instance: Provable) -> None:
+    """Who says which tenant and instance he asked for is told of a bundle of another: it holds, and shows nothing."""
+    bundle = instance.bundle("acme", 0, 2)
+    asked = check(bundle, tenant="acme", origin=INSTANCE)
+    assert (asked.exit_code, asked.tenant) == (0, "acme")
+    other = check(bundle, tenant="globex")
+    assert (type(other.failure), other.exit_code, other.entries) == (EventDiffers, 2, 0)
+    assert "of tenant acme, and globex was asked for" in str(other.failure)
+    elsewhere = check(bundle, origin="other.example/audit")
+    assert (type(elsewhere.failure), elsewhere.exit_code) == (OriginDiffers, 2)
 
 
 def test_chain_of_another_instance_is_not_believed(instance: Provable) -> None:

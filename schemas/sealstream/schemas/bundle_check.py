@@ -26,7 +26,7 @@ from sealstream.schemas.errors import (
     SignatureInvalid,
     TimestampInvalid,
 )
-from sealstream.schemas.evidence import ProofLevel, RootedEvidence, verify_payload, verify_rooted
+from sealstream.schemas.evidence import ProofLevel, RootedEvidence, refuse_other, verify_payload, verify_rooted
 from sealstream.schemas.policy import NO_QUORUM
 from sealstream.schemas.tenant_map import MapLeaf, map_key
 from sealstream.schemas.trust import Reader
@@ -123,6 +123,7 @@ def verify_bundle(
     *,
     timestamp_roots: bytes | None = None,
     origin: str | None = None,
+    tenant: str | None = None,
     require: ProofLevel = ProofLevel.CHECKPOINT,
     on_progress: Progress | None = None,
 ) -> BundleResult:
@@ -134,6 +135,7 @@ def verify_bundle(
         timestamp_roots: The certificates of the timestamp authorities that he believes, in PEM; ``None`` if he judges
             no timestamps.
         origin: The instance that was asked for; ``None`` for any whose root log the policy knows.
+        tenant: The chain that was asked for; ``None`` for any. A bundle of another one counts as not checked.
         require: The level that is needed; a lower one counts as not checked.
         on_progress: Called with the number of entries that are done, and of all that there are to do.
     """
@@ -141,6 +143,7 @@ def verify_bundle(
     check = _Check(result, read_line, on_progress)
     try:
         head = check.head()
+        refuse_other("bundle", "tenant", tenant, head.tenant)
         whole = check.entries(head)
         if whole is None:
             return result

@@ -185,7 +185,8 @@ def verify_proof(
     """
     proof.check()
     entry = proof.parsed_entry()
-    _refuse_other(entry, tenant, event_id)
+    refuse_other("proof", "tenant", tenant, entry.tenant)
+    refuse_other("proof", "event", event_id, entry.event_id)
     at_hand = tuple(one for one in (payload, proof.payload) if one is not None)
     for one in at_hand:
         verify_payload(entry, one)
@@ -256,6 +257,25 @@ def verify_rooted(
     return RootedEvidence(now.trusted, _level(now), _existed_by(now))
 
 
+def refuse_other(file: str, what: str, asked: str | None, found: str) -> None:
+    """Refuse what is not the one that was asked for: a true proof of something else proves nothing of that.
+
+    Arguments:
+        file: What it is, a proof or a bundle.
+        what: What was asked for by name.
+        asked: The name that was asked for; ``None`` for any.
+        found: The name that it has; empty if it has none.
+
+    Raises:
+        EventDiffers: The names differ.
+    """
+    if asked is not None and asked != found:
+        raise EventDiffers(
+            f"the {file} is of {what} {found or 'none'}, and {asked} was asked for",
+            hint="whoever gave it out was asked for another one, or has given another one out",
+        )
+
+
 def verify_payload(entry: Entry, payload: bytes) -> None:
     """Refuse a payload that the entry does not commit to, or that says something else than the entry.
 
@@ -276,16 +296,6 @@ def verify_payload(entry: Entry, payload: bytes) -> None:
             raise EvidenceInvalid(f"{name} names another tenant or event than its entry")
         if kind != _PREFIX_KINDS.get(entry.kind, kind):
             raise EvidenceInvalid(f"{name} is of another kind than its entry")
-
-
-def _refuse_other(entry: Entry, tenant: str | None, event_id: str | None) -> None:
-    """Refuse an entry that is not the one that was asked for: a true proof of something else proves nothing of that."""
-    for what, asked, found in (("tenant", tenant, entry.tenant), ("event", event_id, entry.event_id)):
-        if asked is not None and asked != found:
-            raise EventDiffers(
-                f"the proof is of {what} {found or 'none'}, and {asked} was asked for",
-                hint="whoever gave it out was asked for another one, or has given another one out",
-            )
 
 
 def _verify_instance(entry: Entry, payload: bytes, instance: str) -> None:

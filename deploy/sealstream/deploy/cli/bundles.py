@@ -22,6 +22,23 @@ BundleArgument: TypeAlias = Annotated[
     typer.Argument(metavar="BUNDLE", help="A file of `sealstream export`, instead of the store.", show_default=False),
 ]
 
+InstanceOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Refuse a BUNDLE of another instance.", show_default="any")
+]
+
+
+def refuse_without_bundle(instance: str | None) -> None:
+    """Refuse an option that is about a bundle: a store is that of the instance in the settings.
+
+    Raises:
+        ConfigError: It is given.
+    """
+    if instance is not None:
+        raise ConfigError(
+            "--instance says which instance a bundle must be of, and no bundle is given",
+            hint="a store is judged by the settings: set SEALSTREAM_INSTANCE",
+        )
+
 
 def refuse_beside_bundle(*others: object) -> None:
     """Refuse options that are about a store.
@@ -32,7 +49,7 @@ def refuse_beside_bundle(*others: object) -> None:
     if any(one is not None for one in others):
         raise ConfigError(
             "a bundle is checked as a whole, and with nothing but files",
-            hint="with BUNDLE: --policy, --rotations, --timestamp-roots, --at, --require, --json",
+            hint="with BUNDLE: --tenant, --instance, --policy, --rotations, --timestamp-roots, --at, --require, --json",
         )
 
 
@@ -43,6 +60,8 @@ def verify_bundle_file(
     timestamp_roots: Path | None,
     at: datetime | None,
     *,
+    instance: str | None,
+    tenant: str | None,
     require: str,
     as_json: bool,
 ) -> int:
@@ -54,6 +73,8 @@ def verify_bundle_file(
         rotations: Records by which keys followed one another.
         timestamp_roots: The certificates of the timestamp authorities that he believes.
         at: The time to judge as of; ``None`` for now.
+        instance: The instance that was asked for; ``None`` for any.
+        tenant: The tenant that was asked for; ``None`` for any.
         require: The name of the level that is needed.
         as_json: Print JSON.
 
@@ -73,7 +94,13 @@ def verify_bundle_file(
     try:
         with bundle.open("rb") as file, progress_bar("verifying") as on_progress:
             result = verify_bundle(
-                file.readline, reader, timestamp_roots=roots or None, require=needed, on_progress=on_progress
+                file.readline,
+                reader,
+                timestamp_roots=roots or None,
+                origin=instance,
+                tenant=tenant,
+                require=needed,
+                on_progress=on_progress,
             )
     except OSError as error:
         raise ConfigError(f"{bundle} cannot be read: {error.strerror or error}") from error

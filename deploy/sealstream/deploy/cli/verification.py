@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
-from sealstream.deploy.cli.bundles import BundleArgument, refuse_beside_bundle, verify_bundle_file
+from sealstream.deploy.cli.bundles import (
+    BundleArgument,
+    InstanceOption,
+    refuse_beside_bundle,
+    refuse_without_bundle,
+    verify_bundle_file,
+)
 from sealstream.deploy.cli.comparison import (
     AgeOption,
     AtOption,
@@ -45,7 +51,11 @@ def register(app: typer.Typer) -> None:
 def verify(
     bundle: BundleArgument = None,
     *,
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant's chain.", show_default="all")] = None,
+    tenant: Annotated[
+        str | None,
+        typer.Option(help="Only this tenant's chain; refuse a BUNDLE of another.", show_default="all, or any"),
+    ] = None,
+    instance: InstanceOption = None,
     first_seq: Annotated[int | None, typer.Option("--from", min=0, metavar="SEQ", help="From this entry on.")] = None,
     last_seq: Annotated[int | None, typer.Option("--to", min=0, metavar="SEQ", help="Up to this entry.")] = None,
     state: _StateOption = None,
@@ -69,12 +79,15 @@ def verify(
     Exit code 0 if all of it holds, 1 if not, 2 if it could not be checked. What even a clean result cannot exclude is
     said with it. At the level "chain" nothing outside the store takes part. Levels above are those of the checkpoint
     that it was held against: "checkpoint" (the log has signed), "witnessed" (so has the policy's quorum), "anchored"
-    (and a timestamp authority says by when). A bundle is checked with nothing but files: it, and a policy.
+    (and a timestamp authority says by when). A bundle is checked with nothing but files: it, and a policy;
+    one that is not of the tenant or instance that you ask for could not be checked.
     """
     if bundle is not None:
-        refuse_beside_bundle(tenant, first_seq, last_seq, state, workers, log, checkpoint, not_older_than)
+        refuse_beside_bundle(first_seq, last_seq, state, workers, log, checkpoint, not_older_than)
         judge = (policy, rotations, timestamp_roots, at)
-        raise typer.Exit(verify_bundle_file(bundle, *judge, require=require, as_json=as_json))
+        asked = {"instance": instance, "tenant": tenant}
+        raise typer.Exit(verify_bundle_file(bundle, *judge, **asked, require=require, as_json=as_json))
+    refuse_without_bundle(instance)
     from sealstream.worker.settings import load_settings
 
     settings = load_settings()
