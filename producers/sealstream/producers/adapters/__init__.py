@@ -1,0 +1,1 @@
+"""Audit events from what an application already uses: logging, ASGI, Django, SQLAlchemy."""

@@ -1,0 +1,1 @@
+"""Publishing over HTTP, for whoever has no Kafka client."""

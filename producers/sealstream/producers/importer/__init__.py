@@ -1,0 +1,1 @@
+"""Older audit trails brought in, completely and provably."""

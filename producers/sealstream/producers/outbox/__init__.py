@@ -1,0 +1,1 @@
+"""Events in the application's own transaction: the outbox table and what inserts into it."""

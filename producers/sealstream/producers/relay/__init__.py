@@ -1,0 +1,1 @@
+"""From outbox tables to Kafka."""

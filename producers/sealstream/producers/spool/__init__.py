@@ -1,0 +1,1 @@
+"""Events on disk until Kafka has them."""
