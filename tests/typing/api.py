@@ -57,6 +57,7 @@ async def asynchronous() -> None:
         assert_type(await receipt.published(timeout_seconds=5), Published)
         assert_type(receipt.error, DeliveryError | None)
         assert_type(audit.resend(receipt), Receipt)
+        assert_type(audit.log_value(b""), Receipt)
         assert_type(await audit.flush(timeout_seconds=5), int)
         assert_type(audit.stats, Stats)
         await audit.log(tenant="acme", actor="user:42", action="document.updated", target="document:7")
@@ -93,6 +94,7 @@ def synchronous() -> None:
         assert_type(place.partition, int)
         assert_type(place.offset, int)
         assert_type(audit.resend(receipt), SyncReceipt)
+        assert_type(audit.log_value(b""), SyncReceipt)
         assert_type(audit.flush(), int)
     audit.close()
     SyncAuditLog(kafka="localhost:9092")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -25,6 +25,9 @@ from sealstream.producers import (
     Unreachable,
 )
 from sealstream.producers.sender import Sender
+from sealstream.schemas.codec import encode_event
+from sealstream.schemas.entry import payload_digest
+from sealstream.schemas.event import ProducerMark
 from support.fake_transport import FakeTransport, event, timed_out
 
 SECONDS = 10.0
@@ -67,6 +70,19 @@ class TestAuditLog:
 
         assert receipt.tenant == "acme"
         assert dict(transports[0].sent[0].headers)["ce_type"] == "document.updated"
+
+    async def test_final_bytes_are_sent_as_they_are(self, transports: list[FakeTransport]) -> None:
+        """``log_value()`` adds nothing, not even this log's mark: the receipt's digest is that of the bytes given."""
+        logged = event(id="ev-1", producer=ProducerMark("other", 1, 7))
+        async with AuditLog(**ADDRESS, producer_id="api-1") as audit:
+            receipt = audit.log_value(encode_event(logged))
+            transports[0].publish()
+            await receipt
+
+        [sent] = transports[0].sent
+        assert sent.value == encode_event(logged)
+        assert (receipt.tenant, receipt.id, receipt.digest) == ("acme", "ev-1", payload_digest(sent.value))
+        assert dict(sent.headers)["ce_type"] == logged.action
 
     async def test_many_may_wait_for_one_event(self, transports: list[FakeTransport]) -> None:
         """Every task that awaits a receipt is woken."""

@@ -9,7 +9,7 @@ import pytest
 
 from sealstream.producers.core import Core, Stats
 from sealstream.producers.options import ProducerOptions
-from sealstream.schemas.codec import CONFLUENT_MAGIC, EventReader, schema
+from sealstream.schemas.codec import CONFLUENT_MAGIC, EventReader, encode_event, schema
 from sealstream.schemas.entry import VALUE_BYTES_MAX, payload_digest
 from sealstream.schemas.errors import ConfigError, EventInvalid
 from sealstream.schemas.event import ProducerMark
@@ -51,7 +51,28 @@ class TestRecord:
             event(occurred_at=datetime(2026, 1, 1, 1, 0, 0, 7, tzinfo=timezone(timedelta(hours=5))))
         )
 
-        assert books.record_again(first.value) == first
+        assert books.record_of_value(first.value) == first
+
+    @pytest.mark.parametrize(
+        ("value", "where"),
+        [
+            (b"", "value"),
+            (b"\xc3\x01" + bytes(40), "value"),
+            (encode_event(event())[:-1], "value"),
+            (encode_event(event()) + b"\x00", "value"),
+            (encode_event(event(id="no id")), "id"),
+            (encode_event(event(tenant="!partition-0")), "tenant"),
+            (encode_event(event(action="a\nb")), "action"),
+            (encode_event(event(metadata={"a": "x" * VALUE_BYTES_MAX})), "event"),
+            (bytearray(encode_event(event())), "value"),
+        ],
+    )
+    def test_bytes_that_are_no_valid_event_are_refused(self, value: Any, where: str) -> None:
+        """Final bytes are as little trusted as fields: what the chain would quarantine is refused, and says where."""
+        with pytest.raises(EventInvalid) as caught:
+            core().record_of_value(value)
+
+        assert caught.value.field == where
 
     def test_the_largest_event_is_taken_and_one_byte_more_is_not(self) -> None:
         """The limit is on the value as it stands: how well it would compress does not matter."""

@@ -93,6 +93,20 @@ class _Front(Generic[_D]):
             raise EventInvalid("event", "is given together with fields", hint="give one of the two")
         return self._sender.submit(event, self._receipt)
 
+    def log_value(self, value: bytes, /) -> _D:
+        """Take an event's final bytes, as :func:`sealstream.schemas.codec.encode_event` makes them, and return at once.
+
+        For whoever keeps events elsewhere before they are sent, such as an outbox: the bytes are sent as they are,
+        salt and producer's mark included, so that sending them again is a duplicate and no second event. Key and
+        headers follow from them. It costs more than :meth:`log`, because the bytes are decoded.
+
+        Raises:
+            EventInvalid: The bytes are no event, written with the shipped schema in either framing, or more than
+                1,000,000.
+            QueueFull, ClientUnusable: As :meth:`log`.
+        """
+        return self._sender.submit_value(value, self._receipt)
+
     def resend(self, receipt: _D) -> _D:
         """Send an event that failed once more, byte for byte, and return its new receipt.
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sealstream.producers.headers import record_headers
+from sealstream.producers.headers import headers_of_datum, record_headers
 from sealstream.producers.options import ProducerOptions
 from sealstream.producers.record import Record
 from sealstream.schemas.codec import EventReader, encode_event, schema
-from sealstream.schemas.entry import VALUE_BYTES_MAX, payload_digest
-from sealstream.schemas.errors import DeliveryError, EventInvalid
+from sealstream.schemas.entry import VALUE_BYTES_MAX, is_event_id, is_tenant, payload_digest
+from sealstream.schemas.errors import DeliveryError, EventInvalid, FrameInvalid, SchemaUnknown
 from sealstream.schemas.event import AuditEvent, ProducerMark
 
-# Whatever id a registry gave the schema: these values were written with the one that is shipped.
+# Whatever id a registry gave the schema: final bytes are written with the one that is shipped.
 _READER: Final = EventReader(schema_by_id=lambda _: schema("AuditEvent"))
 
 
@@ -69,22 +69,32 @@ class Core:
         headers = record_headers(event, self._options.instance)
         mark = self._mark(event)
         value = encode_event(event, schema_id=self._options.schema_id, producer=mark)
-        if len(value) > VALUE_BYTES_MAX:
-            raise EventInvalid(
-                "event",
-                f"takes {len(value)} bytes, more than {VALUE_BYTES_MAX}",
-                hint="keep large objects elsewhere and their digest in metadata",
-            )
+        _check_size(value)
         if mark is not None:
             self._next_n[event.tenant] = mark.n + 1
         digest = payload_digest(value)
         return Record(event.tenant, event.id, value, digest, headers, None if mark is None else mark.n)
 
-    def record_again(self, value: bytes) -> Record:
-        """Return the record of a value that :meth:`record_of` made before; the headers follow from the event."""
-        event = _READER.read(value)
-        headers = record_headers(event, self._options.instance)
-        return Record(event.tenant, event.id, value, payload_digest(value), headers)
+    def record_of_value(self, value: bytes) -> Record:
+        """Return the record of final bytes, which stay as they are; key and headers follow from them.
+
+        Raises:
+            EventInvalid: They are no event of the shipped schema in either framing, name a tenant or an id that is
+                none, or are too many.
+        """
+        if not isinstance(value, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]  # an application may not type
+            raise EventInvalid("value", f"is a {type(value).__name__}", hint="give bytes")
+        _check_size(value)
+        try:
+            datum = _READER.read_datum(value)
+        except (FrameInvalid, SchemaUnknown) as error:
+            raise EventInvalid("value", error.message, hint=error.hint or "make it with encode_event()") from error
+        tenant, event_id = datum["tenant"], datum["id"]
+        if not is_event_id(event_id):
+            raise EventInvalid("id", "is not a valid event id")
+        if not is_tenant(tenant):
+            raise EventInvalid("tenant", "is not a valid tenant")
+        return Record(tenant, event_id, value, payload_digest(value), headers_of_datum(datum, self._options.instance))
 
     def withdraw(self, record: Record) -> None:
         """Take a record back that will not be sent, so that its number goes to the tenant's next event.
@@ -159,3 +169,12 @@ class Core:
         if event.producer is not None:
             raise EventInvalid("producer", "is set, though the log fills it in", hint="leave out one of the two")
         return ProducerMark(self._options.producer_id, self._epoch, self._next_n.get(event.tenant, 0))
+
+
+def _check_size(value: bytes) -> None:
+    if len(value) > VALUE_BYTES_MAX:
+        raise EventInvalid(
+            "event",
+            f"takes {len(value)} bytes, more than {VALUE_BYTES_MAX}",
+            hint="keep large objects elsewhere and their digest in metadata",
+        )

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
 from sealstream.kafka.topics import CE_ID_HEADER, TRACEPARENT_HEADER
+from sealstream.schemas.codec import Datum
 from sealstream.schemas.errors import EventInvalid
 from sealstream.schemas.event import AuditEvent
 
@@ -34,17 +35,33 @@ def record_headers(event: AuditEvent, instance: str) -> list[Header]:
     Raises:
         EventInvalid: The action or the time has no form that CloudEvents allows.
     """
-    if not event.action.isprintable():
-        _check_no_control_characters(event.action)
+    context = event.context
+    return _headers(event.id, event.tenant, event.action, event.occurred_at, context.traceparent, instance)
+
+
+def headers_of_datum(datum: Datum, instance: str) -> list[Header]:
+    """Return what :func:`record_headers` returns for the event that a dictionary of the shipped schema stands for.
+
+    Raises:
+        EventInvalid: As :func:`record_headers`.
+    """
+    traceparent = datum["context"]["traceparent"]
+    return _headers(datum["id"], datum["tenant"], datum["action"], datum["occurred_at"], traceparent, instance)
+
+
+def _headers(
+    event_id: str, tenant: str, action: str, occurred_at: datetime, traceparent: str | None, instance: str
+) -> list[Header]:
+    if not action.isprintable():
+        _check_no_control_characters(action)
     headers: list[Header] = [
         _SPECVERSION,
-        (CE_ID_HEADER, event.id),
-        ("ce_type", event.action),
-        ("ce_source", f"//{instance}/{event.tenant}"),
-        ("ce_time", _utc(event)),
+        (CE_ID_HEADER, event_id),
+        ("ce_type", action),
+        ("ce_source", f"//{instance}/{tenant}"),
+        ("ce_time", _utc(occurred_at)),
         _CONTENT_TYPE,
     ]
-    traceparent = event.context.traceparent
     if traceparent is not None and is_traceparent(traceparent):
         headers.append((TRACEPARENT_HEADER, traceparent))
     return headers
@@ -55,12 +72,12 @@ def is_traceparent(text: str) -> bool:
     return _TRACEPARENT_PATTERN.fullmatch(text) is not None
 
 
-def _utc(event: AuditEvent) -> str:
-    """Return the event's time in the form of RFC 3339."""
-    if event.occurred_at.tzinfo is UTC:  # which nearly all are: half of the time that the conversion takes
-        return event.occurred_at.isoformat()
+def _utc(moment: datetime) -> str:
+    """Return an event's time in the form of RFC 3339."""
+    if moment.tzinfo is UTC:  # which nearly all are: half of the time that the conversion takes
+        return moment.isoformat()
     try:
-        return event.occurred_at.astimezone(UTC).isoformat()
+        return moment.astimezone(UTC).isoformat()
     except OverflowError:
         raise EventInvalid("occurred_at", "is outside the years 1 to 9999 in UTC") from None
 

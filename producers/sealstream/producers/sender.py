@@ -83,6 +83,16 @@ class Sender:
         event.check()
         return self._send(partial(self._core.record_of, event), receipt)
 
+    def submit_value(self, value: bytes, receipt: type[_D]) -> _D:
+        """Hand final bytes over as they are.
+
+        Raises:
+            EventInvalid: They are no valid event, or too many.
+            QueueFull, ClientUnusable: As :meth:`submit`.
+        """
+        self._check_process()
+        return self._send(partial(self._core.record_of_value, value), receipt)
+
     def resend(self, delivery: _D) -> _D:
         """Hand over the very bytes of an event that failed.
 
@@ -96,7 +106,7 @@ class Sender:
             raise EventInvalid(
                 "receipt", "is of no event that was sent and failed", hint="log an event that found no room again"
             )
-        return self._send(partial(self._core.record_again, value), type(delivery))
+        return self._send(partial(self._core.record_of_value, value), type(delivery))
 
     def flush(self, timeout_seconds: float) -> int:
         """Wait until nothing is outstanding, and return how many events still are when the time is over.
