@@ -66,6 +66,7 @@ class TestRecord:
             (encode_event(event(metadata={"a": "x" * VALUE_BYTES_MAX})), "event"),
             (bytearray(encode_event(event())), "value"),
         ],
+        ids=("empty", "unknown schema", "cut", "followed", "id", "tenant", "action", "too large", "no bytes"),
     )
     def test_bytes_that_are_no_valid_event_are_refused(self, value: Any, where: str) -> None:
         """Final bytes are as little trusted as fields: what the chain would quarantine is refused, and says where."""
