@@ -41,3 +41,23 @@ async def test_an_answer_that_comes_after_the_stop_is_no_error(monkeypatch: pyte
     gc.collect()  # asyncio complains of an error that nobody has looked at when it is thrown away
 
     assert said == []
+
+
+async def test_an_answer_may_take_longer_than_the_pause(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While a broker is away each question takes its whole limit: the next one comes behind it, and nothing warns."""
+    monkeypatch.setattr(asked, "ASK_SECONDS", 0.01)
+    times = asyncio.Semaphore(0)
+    ends = Ends(KafkaConnection("127.0.0.1:1"), "test", Mock(topic="t", partitions={}))
+
+    async def ask() -> None:
+        await asyncio.sleep(0.05)  # as a broker that is away
+        times.release()
+
+    monkeypatch.setattr(ends, "ask", ask)
+    async with ends:
+        for _ in range(3):
+            await asyncio.wait_for(times.acquire(), timeout=30)
+
+    assert "overlapping" not in caplog.text

@@ -20,7 +20,7 @@ ANSWER_SECONDS: Final = 3.0
 
 
 class Ends(faust.Service):
-    """Tells the status where each owned partition of the source ends, every two seconds.
+    """Tells the status where each owned partition of the source ends, two seconds after it last asked.
 
     Arguments:
         connection: How to reach the cluster.
@@ -36,9 +36,12 @@ class Ends(faust.Service):
         self._status = status
         super().__init__(**options)
 
-    @faust.Service.timer(ASK_SECONDS)
+    @faust.Service.task
     async def _ask_again(self) -> None:
-        await self.ask()
+        # No timer: it would warn of itself whenever a broker that is away takes longer to answer than the pause is.
+        while not self.should_stop:
+            await self.ask()
+            await self.sleep(ASK_SECONDS)
 
     async def ask(self) -> None:
         """Ask for the ends of all owned partitions; one that is not told is noticed by the status for its age."""
