@@ -323,14 +323,11 @@ class TestTests:
     def test_tests_can_fail(self) -> None:
         """Each test asserts something, itself or through a function that it calls."""
         support = {function.name for path in suite() if "support" in path.parts for function in asserting(path)}
-        blind = [
-            f"{name(path)}:{function.lineno} {function.name}"
-            for path in suite()
-            if path.name.startswith("test_")
-            for function in functions(path)
-            if function.name.startswith("test_")
-            and not asserts(function, support | {one.name for one in asserting(path, support)})
-        ]
+        blind: list[str] = []
+        for path in (path for path in suite() if path.name.startswith("test_")):
+            known = support | {function.name for function in asserting(path, support)}
+            tests = (function for function in functions(path) if function.name.startswith("test_"))
+            blind += [f"{name(path)}:{test.lineno} {test.name}" for test in tests if not asserts(test, known)]
         check_none(blind)
 
     def test_skips_have_a_reason(self) -> None:
@@ -437,14 +434,20 @@ def imported(path: Path) -> set[str]:
 
 def asserts(function: Function, helpers: Iterable[str]) -> bool:
     """Return whether a function asserts something: itself, by a checking call, or by one of these helpers."""
-    known = set(helpers) - {function.name}
-    for node in ast.walk(function):
-        if isinstance(node, ast.Assert):
-            return True
-        one = called(node)
-        if one in {"raises", "warns"} or CHECKING.match(one) or one in known:
-            return True
-    return False
+    by_itself, calls = what_it_does(function)
+    return by_itself or not (calls - {function.name}).isdisjoint(helpers)
+
+
+@cache
+def what_it_does(function: Function) -> tuple[bool, frozenset[str]]:
+    """Return whether a function asserts something by itself or by a checking call, and the names of all that it calls.
+
+    Each function is walked through once, however often it is asked about.
+    """
+    nodes = list(ast.walk(function))
+    calls = frozenset(called(node) for node in nodes)
+    by_itself = any(isinstance(node, ast.Assert) for node in nodes)
+    return by_itself or any(one in {"raises", "warns"} or CHECKING.match(one) for one in calls), calls
 
 
 def asserting(path: Path, helpers: Iterable[str] = ()) -> list[Function]:
@@ -455,7 +458,7 @@ def asserting(path: Path, helpers: Iterable[str] = ()) -> list[Function]:
     while more := [function for function in rest if asserts(function, names)]:
         found += more
         names |= {function.name for function in more}
-        rest = [function for function in rest if function not in more]
+        rest = [function for function in rest if not asserts(function, names)]
     return found
 
 
