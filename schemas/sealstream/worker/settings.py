@@ -27,15 +27,16 @@ from sealstream.worker.key_file import check_access
 PREFIX: Final = "SEALSTREAM_"
 _FILE_SUFFIX: Final = "_FILE"
 _FILE_BYTES_MAX: Final = 1_000_000
-_OWN_FILES: Final = frozenset({"log_key", "map_secret", "witness_key"})
-"""Settings whose file is not read if others may read it too: who has one of them can sign, or look behind the map."""
+_OWN_FILES: Final = frozenset({"gateway_secret", "log_key", "map_secret", "witness_key"})
+"""Settings whose file is not read if others may read it too: who has one of them can sign, look behind the map, or guess
+what stands behind a digest."""
 _MIB: Final = 1024 * 1024
 REDACTED: Final = "**********"
 _SECRET_PARAMETERS: Final = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key"})
 
 _DOCUMENTS: Final = frozenset({"policy", "rotations", "timestamp_roots"})
 """Settings that are whole files: their last newline shows that nothing is cut."""
-_URLS: Final = frozenset({"lock_storage", "registry", "timestamp_url"})
+_URLS: Final = frozenset({"gateway_jwks_url", "lock_storage", "registry", "timestamp_url"})
 
 
 class Settings(BaseSettings):
@@ -110,6 +111,51 @@ class Settings(BaseSettings):
     witness_path: Path | None = Field(default=None, description="SQLite file of what a witness has seen")
     witness_host: str = Field(default="127.0.0.1", description="Address at which a witness takes checkpoints")
     witness_port: int = Field(default=0, ge=0, le=65_535, description="Its port; 0 takes a free one")
+
+    gateway_host: str = Field(default="127.0.0.1", description="Address at which a gateway takes events")
+    gateway_port: int = Field(default=0, ge=0, le=65_535, description="Its port; 0 takes a free one")
+    gateway_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="What makes a retry the same bytes: 64 hex digits, the same for all gateways of an instance",
+    )
+    gateway_keys: Path | None = Field(default=None, description="File of API keys, as sealstream gateway-keys keeps it")
+    gateway_issuer: str = Field(default="", description="Whose tokens (JWT) a gateway takes: their iss; empty for none")
+    gateway_jwks_url: str = Field(default="", description="URL of the issuer's public keys (JWKS)")
+    gateway_audience: str = Field(default="", description="What the tokens' aud must name")
+    gateway_algorithms: str = Field(
+        default="RS256,ES256", description="Which signatures of tokens count, separated by commas; asymmetric ones only"
+    )
+    gateway_tenant_claim: str = Field(
+        default="tenant", min_length=1, description="The claim of a token that names its tenant"
+    )
+    gateway_scope: str = Field(default="", description="What a token's scope must contain; empty for no demand")
+    gateway_events_per_second: float = Field(
+        default=1_000.0, gt=0, le=1_000_000, description="Events a second that a credential may send, in each process"
+    )
+    gateway_burst_events: int = Field(
+        default=2_000,
+        ge=1_000,
+        le=1_000_000,
+        description="Events at once that a credential may send; a batch has 1,000",
+    )
+    gateway_body_bytes_max: int = Field(
+        default=4 * _MIB, ge=65_536, le=64 * _MIB, description="Bytes of one request's body"
+    )
+    gateway_connections_max: int = Field(
+        default=1_000, ge=10, le=100_000, description="Connections to a gateway; more are closed at once"
+    )
+    gateway_request_seconds: float = Field(
+        default=10.0, ge=0.5, le=600, description="How long a request's header may take to arrive, and then its body"
+    )
+    gateway_delivery_seconds: float = Field(
+        default=10.0,
+        ge=0.5,
+        le=120,
+        description="After this an event that Kafka has not acknowledged is answered by 503",
+    )
+    gateway_spool: Path | None = Field(
+        default=None, description="Directory in which a gateway keeps events while Kafka is away; none: it answers 503"
+    )
 
     worker_id: str = Field(
         default_factory=socket.gethostname,
