@@ -7,6 +7,7 @@
     ├── EventInvalid           an application's event breaks the event model (names the field)
     ├── FormatError            bytes are not what their format says
     │   ├── BundleInvalid      a bundle of a chain's entries does not parse
+    │   ├── ControlInvalid     a control's statement or body does not parse, or cannot be made
     │   ├── EntryInvalid       an entry does not parse, or its fields cannot be packed
     │   ├── FrameInvalid       a value has no Avro frame that we know, or its prefix is malformed
     │   ├── NameInvalid        a name in a file's or an object's name is none that we write
@@ -24,6 +25,7 @@
     │   ├── TileInvalid        a tile, an entry bundle or its path is malformed, or does not belong to its tree
     │   └── TreeInvalid        a size, index, hash or stored state is that of no Merkle tree
     ├── Untrusted              what is signed parses, and is not to be believed
+    │   ├── ControlRefused     a control is about another chain, or those whose word counts have not said it
     │   ├── EvidenceInvalid    the parts of a proof contradict one another
     │   ├── SignatureInvalid   a signature in the name of a known key does not verify
     │   ├── SignatureMissing   no known key has signed
@@ -108,6 +110,10 @@ class BundleInvalid(FormatError):
     """A bundle of a chain's entries does not parse, or what is in it cannot be made one."""
 
 
+class ControlInvalid(FormatError):
+    """A control's statement, its note or its body does not parse, or cannot be made of what was given."""
+
+
 class EntryInvalid(FormatError):
     """An entry does not parse, or its fields cannot be packed."""
 
@@ -174,6 +180,10 @@ class TreeInvalid(FormatError):
 
 class Untrusted(SealstreamError):
     """What is signed parses, and is not to be believed as it stands."""
+
+
+class ControlRefused(Untrusted):
+    """A control event is about another chain, has another body, or those whose word counts have not said it."""
 
 
 class EvidenceInvalid(Untrusted):
