@@ -61,6 +61,9 @@ BLOCKS = {
     "proof_files", "proof_policy",
     # In test_spec_bundle.py:
     "bundle",
+    # In test_spec_control.py:
+    "control_declared", "control_import_begin", "control_import_end", "control_key", "control_schema", "control_signed",
+    "source_rows",
 }  # fmt: skip
 
 
