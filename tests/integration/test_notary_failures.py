@@ -13,10 +13,19 @@ import psycopg
 import pytest
 
 from sealstream.schemas.checkpoint import Checkpoint
-from sealstream.schemas.errors import RolledBack, StoreDamaged, TreeDiffers, Unreachable, UnsafeState, WriterConflict
+from sealstream.schemas.errors import (
+    RolledBack,
+    SealstreamError,
+    StoreDamaged,
+    TreeDiffers,
+    Unreachable,
+    UnsafeState,
+    WriterConflict,
+)
 from sealstream.schemas.note_key import VerifierKey
 from sealstream.sinks.notary.asking import Asked
 from sealstream.sinks.notary.finishing import Asker
+from sealstream.sinks.notary.naming import places_of
 from sealstream.sinks.notary.notary import Notary
 from sealstream.worker.objects import Objects, open_objects
 from support.notarising import Log, open_log
@@ -228,12 +237,34 @@ def _store_rewritten(log: Log) -> None:
     )
 
 
-HALTS: Final[dict[str, tuple[Callable[[Log], None], type[Exception]]]] = {
+def _head_changed(log: Log) -> None:
+    """Set one chain's head back in the notary's database, and let nothing else tell."""
+    with psycopg.connect(log.test_store.url, autocommit=True) as connection:
+        connection.execute("UPDATE sealstream_notary.chains SET size = size - 1 WHERE chain = 'tenant-1'")
+
+
+HALTS: Final[dict[str, tuple[Callable[[Log], None], type[SealstreamError]]]] = {
     "heads-lost": (_heads_lost, RolledBack),
     "heads-set-back": (lambda log: _set_back(log, _overtaken), RolledBack),
+    "one-head-changed": (_head_changed, TreeDiffers),
     "store-set-back": (_store_set_back, TreeDiffers),
     "store-rewritten": (_store_rewritten, StoreDamaged),
 }
+
+
+def _concerned(log: Log, what: str) -> tuple[tuple[str, int], ...]:
+    """Return the chains that a halt is about, each with the place from which on it is not what was committed to."""
+    rows = log.test_store.query("SELECT chain, size FROM sealstream_notary.chains ORDER BY chain")
+    sizes = {str(chain): int(str(size)) for chain, size in rows}
+    if what == "store-set-back":
+        return tuple((chain, size - 1) for chain, size in sizes.items())
+    places = {
+        "heads-lost": ("!root", 0),
+        "heads-set-back": ("!root", 1),
+        "one-head-changed": ("tenant-1", sizes.get("tenant-1", 0)),
+        "store-rewritten": ("tenant-1", 1),
+    }
+    return (places[what],)
 
 
 @pytest.mark.parametrize("what", HALTS)
@@ -243,8 +274,10 @@ def test_what_differs_halts_at_the_start(log: Log, what: str) -> None:
     happens(log)
     before = sorted(path for path in log.directory.rglob("*") if path.is_file())
 
-    with pytest.raises(error):
+    with pytest.raises(error) as caught:
         log.notary().open()
+    assert places_of(caught.value) == _concerned(log, what)
+    assert all(tenant in caught.value.message for tenant, _ in _concerned(log, what))
     assert sorted(path for path in log.directory.rglob("*") if path.is_file()) == before
 
 
@@ -257,8 +290,9 @@ def test_what_differs_halts_a_running_notary(log: Log, what: str) -> None:
     happens(log)
     size = notary.size
 
-    with pytest.raises(error):
+    with pytest.raises(error) as caught:
         log.round(notary)
+    assert places_of(caught.value) == _concerned(log, what)
     assert notary.size == size
 
 

@@ -198,7 +198,9 @@ def test_a_published_log_without_its_database_is_not_begun_anew(notaries: Notari
 
     worker = notaries.start(log_storage=empty)
     assert worker.wait(timeout_seconds=WAIT_SECONDS) == 1
-    assert "RolledBack" in [one.get("error") for one in worker.events()]
+    assert ("RolledBack", "!root", 0) in [
+        (one.get("error"), one.get("tenant"), one.get("seq")) for one in worker.events()
+    ]
 
 
 def test_settings_at_fault_end_it(notaries: Notaries) -> None:

@@ -48,7 +48,7 @@
     │   ├── EpochNotStarted    the chains of the epoch before were not carried over yet
     │   ├── EpochNotDrained    an epoch cannot end yet: something of it is still to be done
     │   ├── InstanceDiffers    partition count, topic UUID or window are not those of the genesis
-    │   ├── TreeDiffers        a tree would shrink, or be another one than it was at the same size
+    │   ├── TreeDiffers        a tree would shrink, or be another one than it was at the same size (names the chains)
     │   ├── RolledBack         what was published is larger than the heads that it must have come from
     │   ├── WriterConflict     another writer advanced the same position
     │   └── SealInvalid        a record on audit.chained is not what its seal says
@@ -65,6 +65,9 @@ Each carries a message (what, and where) and a ``hint`` (what to do about it).
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
 
 
 class SealstreamError(Exception):
@@ -288,12 +291,44 @@ class InstanceDiffers(UnsafeState):
     """Partition count, topic UUID or duplicate window are not those that the genesis entries pinned."""
 
 
+class ChainPlace(NamedTuple):
+    """Where a chain is not what was committed to.
+
+    Arguments:
+        tenant: The chain; ``!root`` for the root log.
+        seq: The first place that is missing; ``None`` where the chain is another one and it is not known from where on.
+    """
+
+    tenant: str
+    seq: int | None
+
+
 class TreeDiffers(UnsafeState):
-    """A tree would shrink, or be another one than it was at the same size."""
+    """A tree would shrink, or be another one than it was at the same size.
+
+    Arguments:
+        message: What differs.
+        places: The chains that it is about, as far as they are known.
+        hint: What to do about it.
+    """
+
+    def __init__(self, message: str, *, places: Iterable[ChainPlace] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.places = tuple(places)
 
 
 class RolledBack(UnsafeState):
-    """What was published, or what a witness has seen, is larger than the heads that it must have come from."""
+    """What was published, or what a witness has seen, is larger than the heads that it must have come from.
+
+    Arguments:
+        message: What is larger.
+        places: The chains that it is about, as far as they are known.
+        hint: What to do about it.
+    """
+
+    def __init__(self, message: str, *, places: Iterable[ChainPlace] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.places = tuple(places)
 
 
 class WriterConflict(UnsafeState):

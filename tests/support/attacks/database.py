@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from sealstream.schemas.entry import Kind, entry_hash, pack
-from support.attacks.attack import Attack, Report
+from support.attacks.attack import Attack, Report, Where
 from support.attacks.looking import (
     NOT_CHECKED,
     notary_and_witness,
@@ -32,7 +32,7 @@ from support.publish import event_value
 _NOT_READ_AGAIN: Final = "the notary reads a row's payload and columns again for nothing but a new round"
 _NOT_NEW: Final = "the notary and its witness read what is new by its source offset, and this one's is not new"
 _UNCOVERED: Final = "verify has nothing to compare it with until a round covers it, and none is witnessed"
-_ENDS_EARLY: Final = Report("notary", "TreeDiffers")
+_HEADS_LOST: Final = Report("notary", "RolledBack", "!root")
 
 Do = Callable[[Copies], None]
 Look = Callable[[Copies], list[Report]]
@@ -67,6 +67,11 @@ def _gone(tenant: str, seq: int) -> tuple[Report, ...]:
 def _forked(seq: int) -> tuple[Report, ...]:
     """Return that acme's chain is another one from an entry on: the notary sees that by the last one it has signed."""
     return Report("verify", "fork", "acme", seq), Report("notary", "StoreDamaged", "acme", PUBLISHED["acme"] - 1)
+
+
+def _ends_early(tenant: str, seq: int) -> Report:
+    """Return that the notary halts, since the store has less of a chain than it has committed to."""
+    return Report("notary", "TreeDiffers", tenant, seq)
 
 
 def _row(
@@ -299,7 +304,10 @@ def _kept_checkpoint(copies: Copies) -> list[Report]:
     return [replace(one, seq=None) for one in found]  # how many rounds there are depends on the time
 
 
-_ROLLED_BACK: Final = tuple(Report("verify", "rollback", chain, BACKED_UP.get(chain, 0)) for chain in sorted(PUBLISHED))
+def _rolled_back(where: Where, kind: str) -> tuple[Report, ...]:
+    """Return that each chain ends where it did when the store was backed up."""
+    return tuple(Report(where, kind, chain, BACKED_UP.get(chain, 0)) for chain in sorted(PUBLISHED))
+
 
 ROWS: Final = (
     _row(
@@ -382,19 +390,24 @@ ROWS: Final = (
         *_by_verify("gap", "acme", 0),
         Report("notary", "StoreDamaged", "acme", 0),
     ),
-    _row("cuts a tail", _cut("acme", 7), *_by_verify("truncated", "acme", 7), _ENDS_EARLY),
-    _row("cuts a tail with its head", _drop("acme", 7), Report("verify", "truncated", "acme", 7), _ENDS_EARLY),
+    _row("cuts a tail", _cut("acme", 7), *_by_verify("truncated", "acme", 7), _ends_early("acme", 7)),
+    _row(
+        "cuts a tail with its head",
+        _drop("acme", 7),
+        Report("verify", "truncated", "acme", 7),
+        _ends_early("acme", 7),
+    ),
     _row(
         "cuts a tail with its head and position",
         _drop_and_set_back,
         Report("verify", "truncated", "acme", 7),
-        _ENDS_EARLY,
+        _ends_early("acme", 7),
     ),
     _row(
         "deletes a tenant",
         _drop("initech"),
         Report("verify", "truncated", "initech", 0),
-        _ENDS_EARLY,
+        _ends_early("initech", 0),
         Report("proof", "StoreError"),
         event=("initech", "i-1"),
     ),
@@ -403,7 +416,7 @@ ROWS: Final = (
         _rename,
         Report("verify", "truncated", "initech", 0),
         Report("verify", "foreign", "umbrella", 0),
-        _ENDS_EARLY,
+        _ends_early("initech", 0),
         Report("proof", "StoreError"),
         event=("initech", "i-1"),
     ),
@@ -470,30 +483,33 @@ ROWS: Final = (
         _drop("globex", 5),
         not_shown="nobody can tell it from a store that lags, until the partition's next record is stored",
     ),
-    _row("restores an older store", _restore_store, *_ROLLED_BACK, _ENDS_EARLY),
+    _row(
+        "restores an older store",
+        _restore_store,
+        *_rolled_back("verify", "rollback"),
+        *_rolled_back("notary", "TreeDiffers"),
+    ),
     _row(
         "restores store and notary",
         _restore_both,
         Report("verify", NOT_CHECKED),
-        Report("notary", "RolledBack"),
+        _HEADS_LOST,
         not_shown="without the map of the last round nothing can be compared; the code is 2, not 0",
     ),
     _row(
         "restores store, notary and storage",
         _restore_all,
         Report("verify", "rollback", "!root"),
-        Report("notary", "RolledBack"),
+        _HEADS_LOST,
         further=_kept_checkpoint,
         not_shown="verify reports it to whoever kept a checkpoint, and to nobody else",
     ),
-    _row(
-        "restores the notary's database", _restore_notary, Report("verify", NOT_CHECKED), Report("notary", "RolledBack")
-    ),
+    _row("restores the notary's database", _restore_notary, Report("verify", NOT_CHECKED), _HEADS_LOST),
     _row(
         "wipes the notary's database",
         _wipe_notary,
         Report("verify", NOT_CHECKED),
-        Report("notary", "RolledBack"),
+        _HEADS_LOST,
         Report("proof", "NotYetProvable"),
     ),
 )

@@ -6,12 +6,13 @@ import time
 from typing import Any, Final
 
 from sealstream.schemas.checkpoint import Checkpoint, root_origin
-from sealstream.schemas.errors import SealstreamError, StoreDamaged
+from sealstream.schemas.errors import SealstreamError
 from sealstream.schemas.evidence import ProofLevel, verify_proof
 from sealstream.schemas.policy import Policy
 from sealstream.schemas.proof_file import ProofFile
 from sealstream.schemas.trust import Reader
-from sealstream.schemas.violation import Violation
+from sealstream.schemas.violation import ROOT_LOG, Violation
+from sealstream.sinks.notary.naming import places_of
 from sealstream.sinks.notary.service import assemble
 from sealstream.sinks.proofs.opening import open_prover
 from sealstream.sinks.witness.judging import Behind
@@ -71,7 +72,7 @@ def notary_and_witness(copies: Copies) -> list[Report]:
         assert notary.finishing is not None
         made = notary.finishing.made
     except SealstreamError as error:
-        return [_error("notary", error)]
+        return _errors("notary", error)
     finally:
         parts.database.close()
         parts.store.close()
@@ -109,7 +110,7 @@ def proof(copies: Copies, tenant: str, event_id: str) -> list[Report]:
         with open_prover(copies.settings()) as provers:
             proven = provers.prover.get_event_proof(tenant, event_id)
     except SealstreamError as error:
-        return [_error("proof", error)]
+        return _errors("proof", error)
     assert proven
     for one in proven:
         evidence = verify_proof(ProofFile.parse(one.proof.pack()), Reader(policy, int(time.time())), tenant=tenant)
@@ -131,6 +132,7 @@ def notary_ends(copies: Copies) -> list[Report]:
     assert last["hint"]
     assert (copies.storage / "root/unwitnessed").read_bytes() == unwitnessed
     assert last["error"] in ("StoreDamaged", "TreeDiffers", "RolledBack")
+    assert str(last["tenant"]) in str(last["event"])
     return []
 
 
@@ -148,6 +150,10 @@ def proof_files(copies: Copies, tenant: str, event_id: str, *, exit_code: int) -
     return []
 
 
-def _error(where: Where, error: SealstreamError) -> Report:
-    kind = type(error).__name__
-    return Report(where, kind, error.tenant, error.seq) if isinstance(error, StoreDamaged) else Report(where, kind)
+def _errors(where: Where, error: SealstreamError) -> list[Report]:
+    """Return what an error reports of each chain that it names."""
+    kind, places = type(error).__name__, places_of(error)
+    if not places:
+        return [Report(where, kind)]
+    # How many rounds there are depends on the time.
+    return [Report(where, kind, tenant, None if tenant == ROOT_LOG else seq) for tenant, seq in places]

@@ -174,7 +174,10 @@ def _shortened(lines: list[dict[str, Any]]) -> None:
 
 
 def _other_bundle(stage: DeskStage) -> list[Report]:
-    return stage.importer.bundle(stage.provable.bundle("globex", 0, 1)).reports
+    """It holds for whoever asks for any; who says what he asked for is told."""
+    bundle = stage.provable.bundle("globex", 0, 1)
+    assert stage.importer.bundle(bundle).reports == []
+    return stage.importer.bundle(bundle, "--tenant", "acme").reports
 
 
 def _witness_answers(
@@ -338,7 +341,8 @@ ROWS: Final[tuple[Attack[DeskStage], ...]] = (
     _desk(
         "bundle of another tenant",
         _other_bundle,
-        not_shown="a bundle says whose it is and which part; who asked for another one has to read that",
+        Report("verify-bundle", "EventDiffers"),
+        not_shown="who does not say what he asked for has to read whose bundle it is, and which part",
     ),
     _desk("witness answers with garbage", _witness_answers(lambda _one: lambda _body: (200, {}, b"ok\n")), NO_QUORUM),
     _desk("witness answers by another key", _witness_answers(_other_key), NO_QUORUM),

@@ -85,8 +85,8 @@ def verify(
     if bundle is not None:
         refuse_beside_bundle(first_seq, last_seq, state, workers, log, checkpoint, not_older_than)
         judge = (policy, rotations, timestamp_roots, at)
-        asked = {"instance": instance, "tenant": tenant}
-        raise typer.Exit(verify_bundle_file(bundle, *judge, **asked, require=require, as_json=as_json))
+        code = verify_bundle_file(bundle, *judge, instance=instance, tenant=tenant, require=require, as_json=as_json)
+        raise typer.Exit(code)
     refuse_without_bundle(instance)
     from sealstream.worker.settings import load_settings
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from sealstream.kafka.patience import call_beside
 from sealstream.schemas.checkpoint import Checkpoint
-from sealstream.schemas.errors import QuorumMissing, RolledBack, SealstreamError
+from sealstream.schemas.errors import ChainPlace, QuorumMissing, RolledBack, SealstreamError
 from sealstream.schemas.key_history import KeyHistory
 from sealstream.schemas.log_layout import ROOT_PREFIX
 from sealstream.schemas.note import Note, Signature
@@ -25,6 +25,7 @@ from sealstream.schemas.proofs import consistency_proof
 from sealstream.schemas.tile_tree import TileNodes
 from sealstream.schemas.tiles import Tile
 from sealstream.schemas.trust import Reader, TrustedCheckpoint, verify_checkpoint
+from sealstream.schemas.violation import ROOT_LOG
 from sealstream.sinks.notary.witness_call import Called, WitnessCall
 from sealstream.worker import metrics
 from sealstream.worker.http_client import HttpClient, check_url
@@ -206,6 +207,7 @@ class WitnessAsker:
                     raise RolledBack(
                         f"the witness {name} has seen {self._origin} at size {called.size}, and its head has "
                         f"{shared.checkpoint.size}",
+                        places=[ChainPlace(ROOT_LOG, shared.checkpoint.size)],
                         hint="the notary's database was set back, or somebody else signs with its key; if it is the "
                         "witness that is wrong, take it out of the policy",
                     )

@@ -8,9 +8,11 @@ from operator import attrgetter
 from typing import Final
 
 from sealstream.schemas.entry import LABEL, entry_hash
-from sealstream.schemas.errors import StoreDamaged, TreeDiffers
+from sealstream.schemas.errors import ChainPlace, StoreDamaged, TreeDiffers
 from sealstream.sinks.notary.stored import StoredEntry
 
+ANOTHER_END: Final = "it is another entry than the one that a root was committed over"
+REWRITTEN_HINT: Final = "the store was rewritten: run sealstream verify; nothing else is signed at this size"
 HINT: Final = "the store was changed since the notary committed to it: run sealstream verify"
 
 _TENANT_SIZE_AT: Final = len(LABEL) + 3
@@ -53,6 +55,7 @@ def check_entries(
     if begin + len(entries) != end:
         raise TreeDiffers(
             f"the store has chain {chain} up to seq {begin + len(entries) - 1}, and its head is at {end - 1}",
+            places=[ChainPlace(chain, begin + len(entries))],
             hint="the store was rolled back or lost its end; nothing smaller is ever signed",
         )
     return entries, hashes

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final
 
 from sealstream.schemas.compact_range import CompactRange
-from sealstream.schemas.errors import TreeDiffers
+from sealstream.schemas.errors import ChainPlace, TreeDiffers
 from sealstream.schemas.merkle import HASH_BYTES
 from sealstream.schemas.tenant_map import MapLeaf, TenantMap, derive_nonce, map_key
 from sealstream.schemas.tiles import TILE_WIDTH
@@ -131,6 +131,7 @@ def tree_of(head: ChainHead) -> CompactRange:
     if (tree.begin, tree.end) != (0, head.size) or tree.root() != head.root:
         raise TreeDiffers(
             f"what the notary remembers of chain {head.chain} does not hold together",
+            places=[ChainPlace(head.chain, None)],
             hint="its database was changed or damaged: restore it, never together with the store",
         )
     return tree
@@ -138,7 +139,9 @@ def tree_of(head: ChainHead) -> CompactRange:
 
 def _pack(head: ChainHead) -> bytes:
     if len(head.root) != HASH_BYTES or len(head.last_hash) != HASH_BYTES:
-        raise TreeDiffers(f"what the notary remembers of chain {head.chain} are no hashes")
+        raise TreeDiffers(
+            f"what the notary remembers of chain {head.chain} are no hashes", places=[ChainPlace(head.chain, None)]
+        )
     numbers = (head.size, head.grown_in, head.size_before, head.partition)
     return _HEAD.pack(*numbers, head.root, head.last_hash) + head.hashes
 

@@ -33,6 +33,7 @@ MAP_KEPT_SECONDS: Final = 3_600
 """How long the map of a round is kept that was not anchored."""
 MAP_ROUNDS_PRUNED_MAX: Final = 1_000
 _FETCHED_ROWS: Final = 10_000
+_FETCHED_PIECES: Final = 100
 _CONFLICT_HINT: Final = "another notary runs on this database: only one may"
 
 _CHAIN_COLUMNS: Final = "chain, partition, size, root, last_hash, hashes, grown_in, size_before"
@@ -257,6 +258,18 @@ class NotaryDatabase:
             cursor.execute("SELECT leaf FROM sealstream_notary.rounds ORDER BY round")
             while rows := cursor.fetchmany(_FETCHED_ROWS):
                 yield from (leaf for (leaf,) in rows)
+
+    def map_leaves(self, number: int) -> Iterator[bytes]:
+        """Yield the leaves of a round's tenant map, 256 to a piece; none if its map is not kept.
+
+        Raises:
+            StoreError: The database refuses.
+            Unreachable: It does not answer.
+        """
+        with self._transaction() as connection, connection.cursor("map", binary=True) as cursor:
+            cursor.execute("SELECT data FROM sealstream_notary.map_leaves WHERE round = %s ORDER BY index", (number,))
+            while rows := cursor.fetchmany(_FETCHED_PIECES):
+                yield from (data for (data,) in rows)
 
     def last_anchored(self) -> tuple[datetime | None, datetime | None]:
         """Return when a round was last timestamped, and when one was last locked.

@@ -11,9 +11,11 @@ from typing import Final
 
 from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.entry import entry_hash
-from sealstream.schemas.errors import InstanceDiffers, RolledBack, StoreDamaged, TreeDiffers
+from sealstream.schemas.errors import ChainPlace, InstanceDiffers, RolledBack, StoreDamaged, TreeDiffers
 from sealstream.schemas.key_history import KeyHistory
 from sealstream.schemas.note_key import VerifierKey
+from sealstream.schemas.violation import ROOT_LOG
+from sealstream.sinks.notary.chain_check import ANOTHER_END, REWRITTEN_HINT
 from sealstream.sinks.notary.chains import Chains
 from sealstream.sinks.notary.database import NotaryDatabase
 from sealstream.sinks.notary.steps import Memory
@@ -66,12 +68,14 @@ def check_published(published: Checkpoint | None, memory: Memory | None, databas
         raise RolledBack(
             f"a checkpoint of {published.origin} at size {published.size} was published, and the notary's database has"
             " begun no log",
+            places=[ChainPlace(ROOT_LOG, 0)],
             hint=_RESTORE_HINT,
         )
     if published.size > memory.head.size:
         raise RolledBack(
             f"a checkpoint of {published.origin} at size {published.size} was published, and the head is at"
             f" {memory.head.size}",
+            places=[ChainPlace(ROOT_LOG, memory.head.size)],
             hint=_RESTORE_HINT,
         )
     row = database.round(published.size - 1) if published.size else None
@@ -79,6 +83,7 @@ def check_published(published: Checkpoint | None, memory: Memory | None, databas
         raise TreeDiffers(
             f"the checkpoint of {published.origin} that was published at size {published.size} has another root than"
             " the one committed to",
+            places=[ChainPlace(ROOT_LOG, None)],
             hint="two notaries have signed two histories with one key: find out which database is the right one",
         )
 
@@ -102,14 +107,15 @@ def check_ends(chains: Chains, snapshot: Snapshot) -> None:
         if entry is None:
             raise TreeDiffers(
                 f"the store has no entry {size - 1} of chain {chain}, and a head of size {size} was committed to",
+                places=[ChainPlace(chain, size - 1)],
                 hint="the store was rolled back or lost its end; nothing smaller is ever signed",
             )
         if digest != last_hash or entry_hash(entry) != last_hash:
             raise StoreDamaged(
                 chain,
                 size - 1,
-                "it is another entry than the one that a root was committed over",
-                hint="the store was rewritten: run sealstream verify; nothing else is signed at this size",
+                ANOTHER_END,
+                hint=REWRITTEN_HINT,
             )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from sealstream.schemas.errors import RolledBack, TreeDiffers
 from sealstream.schemas.note_key import VerifierKey
 from sealstream.sinks.notary.finishing import Finishing, Parts, grown_since
 from sealstream.sinks.notary.halts import check_ends, check_memory, check_published
+from sealstream.sinks.notary.naming import with_chains
 from sealstream.sinks.notary.reading import ROUND_ENTRIES_MAX
 from sealstream.sinks.notary.rounds import Rounds, moment
 from sealstream.sinks.notary.scrub import SHARE_ENTRIES, START_ENTRIES_MAX, Scrub
@@ -112,6 +115,10 @@ class Notary:
             StoreError: A database or the storage refuses, or the store is damaged.
             Unreachable: One of them, or Kafka, does not answer.
         """
+        with self._naming_chains():
+            self._open()
+
+    def _open(self) -> None:
         parts = self._parts
         # In this order: what another notary publishes meanwhile, it has committed to before. That is no rollback.
         published = parts.publisher.published(self._keys)
@@ -146,7 +153,7 @@ class Notary:
         rounds, scrub = self._rounds, self._scrub
         assert rounds is not None
         assert scrub is not None
-        with self._parts.store.snapshot() as snapshot:
+        with self._naming_chains(), self._parts.store.snapshot() as snapshot:
             scrubbed = scrub.run(snapshot, entries_max=SHARE_ENTRIES)
             made, reading = rounds.make(snapshot, entries_max=self._entries_max)
         self._parts.points.at("after-commit")()
@@ -168,14 +175,23 @@ class Notary:
         finishing, rounds = self._finishing, self._rounds
         if finishing is None or rounds is None:
             return True
-        finishing.sign(rounds.chains)
-        if not finishing.witness(patience_seconds=patience_seconds, stopping=stopping):
-            return False
-        self._oldest_made = None
-        if not finishing.is_published:
-            finishing.publish(grown_since(rounds.chains, self._published))
-            self._published = finishing.made.round
+        with self._naming_chains():
+            finishing.sign(rounds.chains)
+            if not finishing.witness(patience_seconds=patience_seconds, stopping=stopping):
+                return False
+            self._oldest_made = None
+            if not finishing.is_published:
+                finishing.publish(grown_since(rounds.chains, self._published))
+                self._published = finishing.made.round
         return True
+
+    @contextmanager
+    def _naming_chains(self) -> Generator[None]:
+        """Let a halt name all chains that it is about."""
+        try:
+            yield
+        except (TreeDiffers, RolledBack) as error:
+            raise with_chains(error, self._parts.database, self._parts.store, secret=self._secret) from error
 
     def _begin(self) -> Memory:
         """Begin the log: nobody knows one of this origin."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from sealstream.schemas.checkpoint import Checkpoint, chain_origin
 from sealstream.schemas.errors import (
+    ChainPlace,
     CheckpointInvalid,
     FormatError,
     NoteInvalid,
@@ -24,6 +25,7 @@ from sealstream.schemas.errors import (
 from sealstream.schemas.log_layout import ROOT_CHECKPOINT, ROOT_UNWITNESSED, chain_prefix, root_checkpoint_path
 from sealstream.schemas.note import NOTE_BYTES_MAX, Note, verify_note
 from sealstream.schemas.note_key import VerifierKey
+from sealstream.schemas.violation import ROOT_LOG
 from sealstream.sinks.notary.checkpoint_topic import CheckpointTopic
 from sealstream.sinks.notary.signing import LogSigner
 from sealstream.worker.failpoints import OFF, Failpoints
@@ -166,6 +168,7 @@ class Publisher:
         if before is not None and before.root != checkpoint.root:
             raise TreeDiffers(
                 f"root log {checkpoint.origin}: another root was published at size {checkpoint.size}",
+                places=[ChainPlace(ROOT_LOG, None)],
                 hint="two notaries have signed two histories with one key: find out which database is the right one",
             )
         self._objects.put(path, note)
@@ -198,12 +201,12 @@ class Publisher:
         if checkpoint.origin != self._signer.origin:
             raise OriginDiffers(f"a checkpoint of {checkpoint.origin[:200]!r} is not one of {self._signer.origin}")
         if checkpoint.size < self._root_size:
-            raise _smaller("the root log", checkpoint.size, self._root_size)
+            raise _smaller("the root log", ROOT_LOG, checkpoint.size, self._root_size)
 
     def _check_chain(self, one: ChainState) -> None:
         before = self._sizes.get(one.chain, 0)
         if one.size < before:
-            raise _smaller(f"chain {one.chain}", one.size, before)
+            raise _smaller(f"chain {one.chain}", one.chain, one.size, before)
 
     def _remember(self, chains: Iterable[ChainState]) -> None:
         if len(self._sizes) > _REMEMBERED_MAX:
@@ -215,8 +218,9 @@ def _text(note: bytes) -> bytes:
     return Note.parse(note).text
 
 
-def _smaller(what: str, size: int, published: int) -> RolledBack:
+def _smaller(what: str, chain: str, size: int, published: int) -> RolledBack:
     return RolledBack(
         f"{what} has the size {size}, and {published} was published",
+        places=[ChainPlace(chain, size)],
         hint="the notary's database was set back: restore its latest state, and sign nothing before",
     )

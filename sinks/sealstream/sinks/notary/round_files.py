@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from sealstream.schemas.errors import ObjectMissing, TileInvalid, TilesDamaged, TreeDiffers, TreeInvalid
+from sealstream.schemas.errors import ChainPlace, ObjectMissing, TileInvalid, TilesDamaged, TreeDiffers, TreeInvalid
 from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix, coverage_path
 from sealstream.schemas.merkle import leaf_hash
 from sealstream.schemas.tile_tree import TileEdge, TileFile
 from sealstream.schemas.tiles import TILE_WIDTH, Bundle, BundleFile, Tile, extend_bundles
+from sealstream.schemas.violation import ROOT_LOG as ROOT_CHAIN
 from sealstream.sinks.notary.made import ChainGrowth, MadeRound
 from sealstream.sinks.notary.steps import ChainHead
 from sealstream.sinks.notary.superseded import Grown, Superseded, edge_places
@@ -145,6 +146,7 @@ class RoundFiles:
         if (edge.size, edge.root()) != (size, root):
             raise TreeDiffers(
                 f"{_shown(name)}: {edge.size} entries of the store do not come to the root of its head at {size}",
+                places=[ChainPlace(name or ROOT_CHAIN, None)],
                 hint="the store, or the notary's database, is not what it was",
             )
         self._objects.sync()

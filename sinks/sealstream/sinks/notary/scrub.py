@@ -8,8 +8,8 @@ from typing import Final
 
 from sealstream.schemas.compact_range import CompactRange
 from sealstream.schemas.entry import ZERO_HASH
-from sealstream.schemas.errors import TreeDiffers
-from sealstream.sinks.notary.chain_check import HINT, check_entries
+from sealstream.schemas.errors import ChainPlace, StoreDamaged, TreeDiffers
+from sealstream.sinks.notary.chain_check import ANOTHER_END, REWRITTEN_HINT, check_entries
 from sealstream.sinks.notary.chains import Chains
 from sealstream.sinks.notary.steps import ChainHead
 from sealstream.sinks.notary.stored import ChainRange, Snapshot, StoredEntry
@@ -53,7 +53,7 @@ class Scrub:
 
         Raises:
             StoreDamaged: An entry is missing, was changed, or does not continue the one before it.
-            TreeDiffers: The store has fewer entries than a head says, or comes to another root.
+            TreeDiffers: The store has fewer entries than a head says, or the head does not have their root.
             StoreError: It refuses.
             Unreachable: It does not answer.
         """
@@ -88,8 +88,14 @@ class Scrub:
         _, hashes = check_entries(walk.head.chain, walk.tree.end, end, walk.prev, stored)
         walk.tree.extend(hashes)
         walk.prev = hashes[-1]
-        if end == walk.head.size and walk.tree.root() != walk.head.root:
+        if end < walk.head.size:
+            return
+        if walk.prev != walk.head.last_hash:
+            raise StoreDamaged(walk.head.chain, end - 1, ANOTHER_END, hint=REWRITTEN_HINT)
+        if walk.tree.root() != walk.head.root:
+            # The entries are those committed to, for each commits to all before it: it is the head that is not.
             raise TreeDiffers(
-                f"chain {walk.head.chain}: its {end} entries in the store come to another root than was committed to",
-                hint=HINT,
+                f"chain {walk.head.chain}: its {end} entries in the store come to another root than its head has",
+                places=[ChainPlace(walk.head.chain, None)],
+                hint="the notary's database was changed or damaged: restore it, never together with the store",
             )

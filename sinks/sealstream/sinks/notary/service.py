@@ -17,6 +17,7 @@ from sealstream.sinks.notary.checkpoint_topic import CheckpointTopic
 from sealstream.sinks.notary.database import NotaryDatabase
 from sealstream.sinks.notary.finishing import POINTS, Parts
 from sealstream.sinks.notary.halts import known_keys
+from sealstream.sinks.notary.naming import log_fields
 from sealstream.sinks.notary.notary import Notary
 from sealstream.sinks.notary.publishing import Publisher
 from sealstream.sinks.notary.round_files import RoundFiles
@@ -301,7 +302,7 @@ def run(settings: Settings) -> int:
         memory.tune()
         worker.run()
     except SealstreamError as error:
-        logger().error(error.message, error=type(error).__name__, hint=error.hint)
+        logger().error(error.message, error=type(error).__name__, hint=error.hint, **log_fields(error))
         return MISCONFIGURED if isinstance(error, ConfigError) else FAILED
     finally:
         if worker is not None:

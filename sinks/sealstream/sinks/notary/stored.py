@@ -82,6 +82,11 @@ _LAST_ENTRIES: Final = (
     " LEFT JOIN LATERAL (SELECT e.hash, e.entry FROM sealstream.entries AS e"
     ' WHERE e.tenant = w.tenant COLLATE "C" AND e.seq = w.seq OFFSET 0) AS e ON true'
 )
+_ENDS: Final = (
+    "SELECT w.tenant, COALESCE((SELECT e.seq + 1 FROM sealstream.entries AS e"
+    ' WHERE e.tenant = w.tenant COLLATE "C" AND e.seq < w.size ORDER BY e.seq DESC LIMIT 1), 0)'
+    " FROM unnest(%b::text[], %b::bigint[]) AS w (tenant, size)"
+)
 
 
 class ChainRange(NamedTuple):
@@ -324,6 +329,21 @@ class Snapshot:
                     _LAST_ENTRIES, ([chain for chain, _ in part], [seq for _, seq in part]), binary=True
                 ).fetchall()
             yield from ((chain, digest, entry) for chain, digest, entry in rows)
+
+    def ends(self, sizes: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+        """Return behind which seq each chain ends, if it is looked at up to a size only.
+
+        Raises:
+            StoreError: The store refuses.
+            Unreachable: It does not answer.
+        """
+        rest = iter(sizes)
+        while part := list(islice(rest, LOOKED_UP_MAX)):
+            with translated(STORE):
+                rows = self._connection.execute(
+                    _ENDS, ([chain for chain, _ in part], [size for _, size in part]), binary=True
+                ).fetchall()
+            yield from ((chain, int(end)) for chain, end in rows)
 
     def _links(self, query: sql.Composed) -> Iterator[list[Link]]:
         read = self._rows.read
