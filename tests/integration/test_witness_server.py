@@ -35,6 +35,9 @@ class HeldJudge:
     let_go: threading.Event = field(default_factory=threading.Event)
     asked: int = 0
 
+    def begin(self, checkpoint: Checkpoint) -> None:
+        """Do nothing."""
+
     def judge(self, checkpoint: Checkpoint) -> None:
         """Wait, and answer."""
         del checkpoint

@@ -11,11 +11,13 @@ from sealstream.kafka.topics import SEAL_ENTRY_HEADER
 from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.entry import GapReason, Genesis, Kind, entry_hash, gap_payload, partition_chain
 from sealstream.schemas.errors import ObjectMissing
+from sealstream.schemas.note_key import VerifierKey
 from sealstream.schemas.violation import Violation
 from sealstream.sinks.verifier.chains import Chains as VerifiedChains
 from sealstream.sinks.verifier.records import Chain
 from sealstream.sinks.verifier.state import Position
 from sealstream.sinks.witness.recomputing.epochs import Epochs
+from sealstream.sinks.witness.recomputing.middle import Middle
 from sealstream.sinks.witness.recomputing.published import PublishedRounds
 from sealstream.sinks.witness.recomputing.recomputation import Recomputation
 from sealstream.sinks.witness.recomputing.sources import Sources
@@ -99,16 +101,18 @@ class MemoryLog:
 
     topic = "audit.chained"
 
-    def __init__(self, entries: Mapping[int, list[Sealed]], *, at_once: int = 3) -> None:
+    def __init__(
+        self, entries: Mapping[int, list[Sealed]], *, at_once: int = 3, starts: Mapping[int, int] | None = None
+    ) -> None:
         self.entries = entries
+        self._starts = starts or {}
         self._at_once = at_once
         self._positions: dict[int, int] = {}
         self._come: dict[int, int] = {}
 
     def start(self, partition: int) -> int:
         """Return the first offset."""
-        del partition
-        return 0
+        return self._starts.get(partition, 0)
 
     def end(self, partition: int) -> int:
         """Return the offset behind the last record."""
@@ -116,6 +120,7 @@ class MemoryLog:
 
     def read(self, positions: Mapping[int, int]) -> None:
         """Read these partitions from these offsets on."""
+        assert all(at >= self.start(number) for number, at in positions.items()), "that has expired"
         self._positions, self._come = dict(positions), dict(positions)
 
     def waiting(self, partition: int) -> list[ChainedMessage]:
@@ -158,6 +163,10 @@ class MemoryWord:
     def chain(self, partition: int, name: bytes) -> Chain | None:
         """Return a chain."""
         return self.chains[partition].get(name)
+
+    def known(self, partition: int) -> Iterator[Chain]:
+        """Return all chains of a partition."""
+        return self.chains[partition].all()
 
     def unsound(self, partition: int) -> list[Chain]:
         """Return the chains that something is known to be wrong with."""
@@ -245,6 +254,7 @@ class MemoryJudge:
         at_once: How many records come at once.
         stored: The entries whose hashes are published for each chain; nobody's if not given.
         older: The epoch before: its audit.chained, and what the verifier says of it.
+        starts: The offsets that the partitions of audit.chained begin at, where they do not begin at 0.
     """
 
     entries: Mapping[int, list[Sealed]]
@@ -253,7 +263,16 @@ class MemoryJudge:
     at_once: int = 3
     stored: Mapping[int, list[Sealed]] | None = None
     older: tuple[Mapping[int, list[Sealed]], MemoryWord] | None = None
+    starts: Mapping[int, int] = field(default_factory=dict[int, int])
     changes: Changes = field(default_factory=lambda: Changes(Log()))
+
+    def begin(self, checkpoint: Checkpoint, objects: MemoryObjects, keys: Iterable[VerifierKey]) -> None:
+        """Begin at a checkpoint, with what is published."""
+        published = PublishedRounds(objects)
+        epochs = [] if self.older is None else [self._sources(*self.older, published)]
+        epochs.append(self._sources(self.entries, self.word, published, self.starts))
+        middle = Middle(published, tuple(keys), instance=INSTANCE, secret=SECRET)
+        self.changes = middle.begin(checkpoint, epochs)
 
     def judge(
         self, rounds: list[PlainRound], checkpoint: Checkpoint | None = None, *, deadline: float = FOREVER
@@ -266,7 +285,7 @@ class MemoryJudge:
         tenants = Tenants(SECRET, ())
         tenants.update(self.changes.chains.items())
         published = PublishedRounds(objects)
-        newest = self._sources(self.entries, self.word, published)
+        newest = self._sources(self.entries, self.word, published, self.starts)
         older = None if self.older is None else self._sources(*self.older, published)
         epochs = Epochs(newest, lambda: older)
         asked = root_checkpoint(INSTANCE, rounds) if checkpoint is None else checkpoint
@@ -281,7 +300,13 @@ class MemoryJudge:
         found = recomputation.changes
         self.changes = Changes(found.log, known | found.chains, roots | found.roots)
 
-    def _sources(self, entries: Mapping[int, list[Sealed]], word: MemoryWord, published: PublishedRounds) -> Sources:
-        log = MemoryLog(entries, at_once=self.at_once)
+    def _sources(
+        self,
+        entries: Mapping[int, list[Sealed]],
+        word: MemoryWord,
+        published: PublishedRounds,
+        starts: Mapping[int, int] | None = None,
+    ) -> Sources:
+        log = MemoryLog(entries, at_once=self.at_once, starts=starts)
         made = cast("Any", Sources)(word, log, self.violations, published, instance=INSTANCE, partitions=len(entries))
         return cast("Sources", made)

@@ -124,7 +124,7 @@ def open_cosigner(
     """Return a cosigner that may begin with whatever a log shows first, if not told otherwise."""
     logs = KnownLogs(policy or policy_of(LOG), KeyHistory(rotations))
     if beginning.checkpoint is not None:
-        begin(memory, logs, key, beginning, now_seconds=NOW_SECONDS)
+        begin(memory, logs, key, beginning, judge or PlainJudge(), now_seconds=NOW_SECONDS)
     return Cosigner(
         memory, logs, key, judge or PlainJudge(), trust_first_use=beginning.trust_first_use, clock=clock or Clock()
     )

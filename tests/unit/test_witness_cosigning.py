@@ -47,6 +47,10 @@ class ToldJudge:
     late_answer: Exception | None = None
     asked: list[int] = field(default_factory=list[int])
 
+    def begin(self, checkpoint: Checkpoint) -> None:
+        """Be asked, and say it."""
+        self.judge(checkpoint)
+
     def judge(self, checkpoint: Checkpoint) -> None:
         """Say it."""
         self.asked.append(checkpoint.size)

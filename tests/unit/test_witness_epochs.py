@@ -13,14 +13,28 @@ from hypothesis import strategies as st
 from sealstream.schemas.coverage import PartitionCoverage
 from sealstream.schemas.entry import Genesis, Kind, epoch_payload
 from sealstream.schemas.errors import InstanceDiffers, SealInvalid
+from sealstream.schemas.log_layout import ROOT_CHECKPOINT
 from sealstream.schemas.merkle import root
+from sealstream.schemas.note import sign_note
 from sealstream.sinks.verifier.chains import Chains as VerifiedChains
 from sealstream.sinks.verifier.records import Chain
 from sealstream.sinks.witness.recomputing.refusal import Refusal
+from support.chain_files import entries_by_chain, publish_chain_files
 from support.chained import INSTANCE, Chains
 from support.chained import Sealed as Record
-from support.recomputing import MemoryJudge, MemoryWord, word_of
-from support.rounds import Head, PlainRound, Sealed, chains_of, coverage_of, last_ends, seal_round
+from support.notes import signer
+from support.recomputing import MemoryJudge, MemoryObjects, MemoryWord, word_of
+from support.rounds import (
+    Head,
+    PlainRound,
+    Sealed,
+    chains_of,
+    coverage_of,
+    last_ends,
+    publish_rounds,
+    root_checkpoint,
+    seal_round,
+)
 
 Entries = dict[int, list[Sealed]]
 Step = tuple[int, dict[int, int]]
@@ -105,6 +119,16 @@ class TwoEpochs:
         waiting = (one.parsed.offset for one in records if there.get(one.parsed.tenant) != whole.get(one.parsed.tenant))
         return next(waiting, last_ends({0: records})[0])
 
+    def firsts(self, rounds: list[PlainRound]) -> dict[int, int]:
+        """Return where each partition of the new epoch goes on behind rounds."""
+        ends = {part.place: part.end for one in rounds for part in one.parts}
+        return {
+            number: next(
+                (at for at, one in enumerate(log) if one.parsed.offset >= ends.get((NEW, number), 0)), len(log)
+            )
+            for number, log in self.logs[1].items()
+        }
+
     def judge(self) -> MemoryJudge:
         """Return a judge with the settings of the new epoch, and nothing remembered."""
         old, new = self.words()
@@ -142,6 +166,30 @@ def test_rounds_of_two_epochs_are_recomputed_in_any_order(
 
     assert judge.changes.log.size == len(rounds)
     assert {name.decode() for name in judge.changes.chains} == rounds[-1].heads.keys()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 30), steps=_STEPS, data=st.data())
+def test_beginning_in_the_middle_of_two_epochs(seed: int, count: int, steps: list[Step], data: st.DataObject) -> None:
+    """Whichever round is begun at, of the epoch before, of the new one or in between: what is remembered behind all
+    rounds is what a witness remembers that has seen everything.
+    """
+    world = TwoEpochs(seed, count)
+    rounds = world.rounds(steps)
+    size = data.draw(st.integers(1, len(rounds)))
+    key, objects = signer(INSTANCE), MemoryObjects()
+    publish_rounds(objects, rounds)
+    objects.put(ROOT_CHECKPOINT, sign_note(root_checkpoint(INSTANCE, rounds).pack(), [key]))
+    publish_chain_files(objects, key, entries_by_chain(*world.logs))
+    whole, judge = world.judge(), world.judge()
+    judge.starts = {number: data.draw(st.integers(0, first)) for number, first in world.firsts(rounds[:size]).items()}
+
+    judge.begin(root_checkpoint(INSTANCE, rounds[:size]), objects, [key.verifier])
+
+    assert {name.decode() for name in judge.changes.chains} == rounds[size - 1].heads.keys()
+    for one in (judge, whole):
+        one.judge(rounds)
+    assert (judge.changes.log.tree, judge.changes.chains) == (whole.changes.log.tree, whole.changes.chains)
 
 
 def test_a_round_of_two_epochs_is_refused() -> None:

@@ -12,6 +12,7 @@ from sealstream.schemas.key_history import KeyHistory, sign_rotation
 from sealstream.schemas.note import sign_note
 from sealstream.schemas.note_key import KeyType
 from sealstream.sinks.witness.beginning import Beginning, begin
+from sealstream.sinks.witness.judging import PlainJudge
 from sealstream.sinks.witness.memory import Began, Memory
 from sealstream.sinks.witness.protocol import KnownLogs, Refusal
 from support.notes import LOG, NOW_SECONDS, ORIGIN, cosignature_line, signer
@@ -32,7 +33,7 @@ OTHER = signer("other.example/audit")
 
 def start(memory: Memory, beginning: Beginning = Beginning()) -> None:  # noqa: B008  # it is a value
     """Begin as a witness of one log does at its start."""
-    begin(memory, KnownLogs(policy_of(LOG), KeyHistory()), WITNESS, beginning, now_seconds=NOW_SECONDS)
+    begin(memory, KnownLogs(policy_of(LOG), KeyHistory()), WITNESS, beginning, PlainJudge(), now_seconds=NOW_SECONDS)
 
 
 class TestOwner:
@@ -175,12 +176,12 @@ class TestBeginning:
         memory, policy = open_memory(tmp_path / "witness.sqlite"), policy_of(LOG, OTHER)
         cosign(open_cosigner(memory), LOG_OF_20.body(0, 7))
         logs = KnownLogs(policy, KeyHistory())
-        begin(memory, logs, WITNESS, Beginning(), now_seconds=NOW_SECONDS)
+        begin(memory, logs, WITNESS, Beginning(), PlainJudge(), now_seconds=NOW_SECONDS)
         cosigner = open_cosigner(memory, policy=policy, beginning=Beginning())
         cosign(cosigner, LOG_OF_20.body(7, 9))
         with pytest.raises(Refusal, match="not been told where to begin"):
             cosign(cosigner, WitnessedLog.of(3, OTHER).body(0, 3))
-        begin(memory, logs, WITNESS, Beginning(trust_first_use=True), now_seconds=NOW_SECONDS)
+        begin(memory, logs, WITNESS, Beginning(trust_first_use=True), PlainJudge(), now_seconds=NOW_SECONDS)
         cosign(open_cosigner(memory, policy=policy), WitnessedLog.of(3, OTHER).body(0, 3))
         assert memory.origins() == {ORIGIN, "other.example/audit"}
         memory.close()

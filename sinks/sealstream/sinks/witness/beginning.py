@@ -15,6 +15,7 @@ from sealstream.schemas.cosignature import parse_timestamped
 from sealstream.schemas.errors import ConfigError
 from sealstream.schemas.note import NOTE_BYTES_MAX, Note, Signature
 from sealstream.schemas.note_key import SignerKey, VerifierKey
+from sealstream.sinks.witness.judging import Judge
 from sealstream.sinks.witness.memory import Began, Memory
 from sealstream.sinks.witness.protocol import AddCheckpoint, KnownLogs, Refusal
 from sealstream.worker.logs import logger
@@ -38,7 +39,9 @@ class Beginning:
         return self.checkpoint is not None or self.trust_first_use
 
 
-def begin(memory: Memory, logs: KnownLogs, key: SignerKey, beginning: Beginning, *, now_seconds: int) -> None:
+def begin(
+    memory: Memory, logs: KnownLogs, key: SignerKey, beginning: Beginning, judge: Judge, *, now_seconds: int
+) -> None:
     """Begin as the operator has said, and refuse to begin silently.
 
     Arguments:
@@ -46,14 +49,16 @@ def begin(memory: Memory, logs: KnownLogs, key: SignerKey, beginning: Beginning,
         logs: The logs that the witness knows.
         key: The witness's key.
         beginning: What the operator has said.
+        judge: Begins at the checkpoint, too; it is written in the same transaction.
         now_seconds: What time it is.
 
     Raises:
+        SealstreamError: What :meth:`.Judge.begin` raises. Nothing has begun.
         ConfigError: Nothing is remembered, and he has said nothing; he has, and there is nothing left to begin; or the
             checkpoint cannot be read, or is none that a known log has signed.
     """
     if beginning.checkpoint is not None:
-        _begin_with(memory, logs, key, beginning.checkpoint, now_seconds)
+        _begin_with(memory, logs, key, beginning.checkpoint, judge, now_seconds)
     missing = sorted(set(logs.origins) - memory.origins())
     if beginning.trust_first_use and not missing:
         raise ConfigError(
@@ -73,7 +78,7 @@ def begin(memory: Memory, logs: KnownLogs, key: SignerKey, beginning: Beginning,
             logger().warning("this log has not begun, and is refused", origin=origin)
 
 
-def _begin_with(memory: Memory, logs: KnownLogs, key: SignerKey, path: Path, now_seconds: int) -> None:
+def _begin_with(memory: Memory, logs: KnownLogs, key: SignerKey, path: Path, judge: Judge, now_seconds: int) -> None:
     try:
         with path.open("rb") as file:
             data = file.read(NOTE_BYTES_MAX + 1)
@@ -90,17 +95,20 @@ def _begin_with(memory: Memory, logs: KnownLogs, key: SignerKey, path: Path, now
     own, time_seconds = _own_signature(given.note, key.verifier)
     note = Note.parse(request.note)
     checkpoint = request.checkpoint
+    known = memory.log(checkpoint.origin)  # this process owns the memory, and nobody is served yet
+    if known is not None:
+        raise ConfigError(
+            f"--from-checkpoint is given, and {checkpoint.origin} is remembered at size {known.remembered.size}",
+            hint="take it away: it would go back to that checkpoint, silently, if the memory were lost",
+        )
+    judge.begin(checkpoint)
+    # If we die up to here, nothing has begun, and the option is given again.
     with memory.turn() as turn:
-        known = turn.log(checkpoint.origin)
-        if known is not None:
-            raise ConfigError(
-                f"--from-checkpoint is given, and {checkpoint.origin} is remembered at size {known.remembered.size}",
-                hint="take it away: it would go back to that checkpoint, silently, if the memory were lost",
-            )
         how = Began.CHECKPOINT if checkpoint.size else Began.BEGINNING
         kept = Note(note.text, (*note.signatures, *own)).pack()
         turn.begin(checkpoint, kept, how, time_seconds=time_seconds, now_seconds=now_seconds)
-    # If we die here, the log has begun; the next start says that the option is no longer wanted.
+        judge.witnessed(checkpoint, turn.connection)
+    # If we die here, the log has begun, and the judge with it; the next start says that the option is no longer wanted.
     logger().warning("began to witness a log from a checkpoint", origin=checkpoint.origin, size=checkpoint.size)
 
 

@@ -36,6 +36,17 @@ class Judge(Protocol):
     it; :meth:`witnessed` from one thread at a time.
     """
 
+    def begin(self, checkpoint: Checkpoint) -> None:
+        """Come to a checkpoint that the operator trusts, from nothing. May take its time; :meth:`witnessed` writes it.
+
+        Raises:
+            ConfigError: The judge has begun already.
+            Untrusted: What he would have to know does not come to the checkpoint.
+            UnsafeState: What he would recompute from there on is gone.
+            Unreachable, StoreError: He cannot read it.
+        """
+        ...
+
     def judge(self, checkpoint: Checkpoint) -> None:
         """Return if the judge has come to the same size and root by himself. May take its time: it blocks nobody.
 
@@ -73,6 +84,9 @@ class Judge(Protocol):
 
 class PlainJudge:
     """The judge of a witness that has no copy of what the log is made from: consistency is all that it says."""
+
+    def begin(self, checkpoint: Checkpoint) -> None:
+        """Return: the checkpoint is all there is to know."""
 
     def judge(self, checkpoint: Checkpoint) -> None:
         """Return: nothing beyond the protocol is asked for."""

@@ -10,7 +10,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from sealstream.schemas.errors import ConfigError, FormatError, KeyInvalid, SealstreamError, WorkerLost
+from sealstream.schemas.errors import (
+    ConfigError,
+    FormatError,
+    KeyInvalid,
+    SealstreamError,
+    UnsafeState,
+    Untrusted,
+    WorkerLost,
+)
 from sealstream.schemas.key_history import KeyHistory
 from sealstream.schemas.keys import parse_key
 from sealstream.schemas.note_key import COSIGNATURE_TYPES, SignerKey, check_supported
@@ -31,7 +39,7 @@ from sealstream.worker.web import WorkerWeb
 STOPPED: Final = 0
 FAILED: Final = 1
 UNUSABLE: Final = 2
-"""The exit code where a setting, a file or a flag is wrong, and nothing has begun."""
+"""The exit code where a setting, a file, a flag, or the checkpoint to begin with is wrong, and nothing has begun."""
 
 _LOOK_SECONDS: Final = 0.5
 
@@ -54,6 +62,8 @@ class Witness:
         self._failure: SealstreamError | None = None
         self._server: WitnessServer | None = None
         self._cosigner: Cosigner | None = None
+        self.cannot_begin = False
+        """Whether the checkpoint that was given is none to begin with."""
 
     def healthy(self) -> bool:
         """Return whether the server's loop turns."""
@@ -77,9 +87,9 @@ class Witness:
         with ExitStack() as stack:
             memory = Memory(path, key=key.verifier, history=history, now_seconds=int(time.time()))
             stack.callback(memory.close)
-            begin(memory, known, key, self._beginning, now_seconds=int(time.time()))
             judge = self._open_judge(path)
             stack.callback(judge.close)
+            self._begin(memory, known, key, judge)
             trust = self._beginning.trust_first_use
             self._cosigner = Cosigner(memory, known, key, judge, trust_first_use=trust, failpoints=failpoints)
             self._server = WitnessServer(
@@ -88,6 +98,13 @@ class Witness:
             stack.callback(self._server.stop)
             self._server.start()
             self._serve(self._server)
+
+    def _begin(self, memory: Memory, known: KnownLogs, key: SignerKey, judge: Judge) -> None:
+        try:
+            begin(memory, known, key, self._beginning, judge, now_seconds=int(time.time()))
+        except (Untrusted, UnsafeState):
+            self.cannot_begin = True
+            raise
 
     def _serve(self, server: WitnessServer) -> None:
         while not self._stop.wait(_LOOK_SECONDS):
@@ -183,7 +200,7 @@ def run(settings: Settings, beginning: Beginning | None = None, *, recompute: bo
         witness.run()
     except SealstreamError as error:
         logger().error(error.message, error=type(error).__name__, hint=error.hint)
-        return UNUSABLE if isinstance(error, ConfigError | FormatError) else FAILED
+        return UNUSABLE if witness.cannot_begin or isinstance(error, ConfigError | FormatError) else FAILED
     finally:
         if web is not None:
             web.stop()

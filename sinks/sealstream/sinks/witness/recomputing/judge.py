@@ -30,6 +30,7 @@ from sealstream.sinks.witness.recomputing.chained_log import ChainedLog
 from sealstream.sinks.witness.recomputing.confirming import RETRY_SECONDS
 from sealstream.sinks.witness.recomputing.epochs import Epochs
 from sealstream.sinks.witness.recomputing.memory import JudgeMemory
+from sealstream.sinks.witness.recomputing.middle import Middle
 from sealstream.sinks.witness.recomputing.open_violations import OpenViolations
 from sealstream.sinks.witness.recomputing.published import PublishedRounds
 from sealstream.sinks.witness.recomputing.recomputation import Recomputation
@@ -39,13 +40,15 @@ from sealstream.sinks.witness.recomputing.sources import Sources
 from sealstream.sinks.witness.recomputing.trees import Changes, Tenants, layered
 from sealstream.sinks.witness.recomputing.word import VerifiersWord
 from sealstream.worker import metrics
-from sealstream.worker.evidence_settings import map_secret_of
+from sealstream.worker.evidence_settings import key_history_of, map_secret_of, policy_of
 from sealstream.worker.logs import logger
 from sealstream.worker.objects import Objects, open_objects
 from sealstream.worker.settings import Settings
 
 WAIT_SECONDS: Final = 6.0
 """How long one question may take before it is answered that the judge is behind; it computes on when asked again."""
+_STATE_SECONDS: Final = 600.0
+"""How long all of the verifier's state may take to be read: some 100,000 chains a second."""
 _CLOSE_SECONDS: Final = 3.0
 
 
@@ -76,6 +79,37 @@ class RecomputingJudge:
 
     # -- the judge -----------------------------------------------------------------------------------------------------
 
+    def begin(self, checkpoint: Checkpoint) -> None:
+        """Know everything as it was at a checkpoint; see :class:`sealstream.sinks.witness.judging.Judge`.
+
+        It takes as long as the verifier's state, the chains' files and what is left of audit.chained from before the
+        checkpoint take to be read.
+
+        Raises:
+            ConfigError: The memory has something in it; or a setting is missing.
+            CheckpointRefused: What is published does not come to the checkpoint's root.
+            UnsafeState: What stands behind the checkpoint is no longer on audit.chained; or the topics are another
+                instance's.
+            Unreachable, StoreError: Kafka, the storage or the memory does not answer.
+        """
+        self._check_origin(checkpoint)
+        with self._lock:
+            if self._changes.log.size:
+                raise ConfigError(
+                    "--from-checkpoint is given, and the witness has recomputed rounds already",
+                    hint="take it away; or begin with another file, SEALSTREAM_WITNESS_PATH",
+                )
+            if checkpoint.size == 0:
+                return
+            settings = self._settings
+            known, history = policy_of(settings), key_history_of(settings)
+            logs = [log.key for log in known.logs if log.key.name == checkpoint.origin]
+            keys = [dated.key for key in logs for dated in history.lineage(key)]
+            middle = Middle(self._published, keys, instance=settings.instance, secret=self._secret)
+            changes = middle.begin(checkpoint, self._verified_epochs())
+            with self._writing:
+                self._changes = changes
+
     def judge(self, checkpoint: Checkpoint) -> None:
         """Return if the checkpoint is what was computed here; see :class:`sealstream.sinks.witness.judging.Judge`.
 
@@ -86,11 +120,7 @@ class RecomputingJudge:
             Unreachable, StoreError: Kafka, the storage or the memory does not answer.
         """
         deadline = time.monotonic() + WAIT_SECONDS
-        if checkpoint.origin != root_origin(self._settings.instance):
-            raise OriginDiffers(
-                f"the checkpoint is of {checkpoint.origin[:200]!r}, not of {self._settings.instance}",
-                hint="a recomputing witness knows one log: have others witnessed by another witness",
-            )
+        self._check_origin(checkpoint)
         if not self._lock.acquire(timeout=WAIT_SECONDS):
             raise Behind("another question is being answered", retry_after_seconds=RETRY_SECONDS)
         try:
@@ -145,6 +175,29 @@ class RecomputingJudge:
             logger().warning("the judge's connections did not close in time", timeout_seconds=_CLOSE_SECONDS)
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _check_origin(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.origin != root_origin(self._settings.instance):
+            raise OriginDiffers(
+                f"the checkpoint is of {checkpoint.origin[:200]!r}, not of {self._settings.instance}",
+                hint="a recomputing witness knows one log: have others witnessed by another witness",
+            )
+
+    def _verified_epochs(self) -> list[Sources]:
+        """Return the epochs that are read, once all that the verifier has said of them is known.
+
+        Raises:
+            Unreachable: It has said nothing, or it cannot be read.
+        """
+        epochs = self._open_epochs()
+        older = epochs.older()
+        found = [epochs.newest] if older is None else [older, epochs.newest]
+        for sources in found:
+            if not sources.word.refresh(time.monotonic() + _STATE_SECONDS):
+                raise Unreachable("the verifier's state could not be read in time", hint="see how large it is")
+        if epochs.newest.topic_id() is None:
+            raise Unreachable("nothing is verified yet", hint="start the verifier: the witness believes its word")
+        return found
 
     def _judge(self, checkpoint: Checkpoint, deadline: float) -> None:
         if self._closed:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from sealstream.schemas.coverage import COVERAGE_BYTES_MAX, PartitionCoverage, coverage_digest, parse_coverage
-from sealstream.schemas.erased_tiles import read_place
-from sealstream.schemas.errors import CheckpointRefused, LeafInvalid, StoreError, TileInvalid
-from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix, coverage_path
+from sealstream.schemas.erased_tiles import ReadFile, read_place
+from sealstream.schemas.errors import CheckpointRefused, LeafInvalid, NameInvalid, StoreError, TileInvalid
+from sealstream.schemas.log_layout import CHAINS_PREFIX, ROOT_PREFIX, chain_prefix, coverage_path
 from sealstream.schemas.note import NOTE_BYTES_MAX
 from sealstream.schemas.round import ROUND_BYTES, Round
+from sealstream.schemas.tenant_name import decode_tenant
 from sealstream.schemas.tiles import TILE_WIDTH, Bundle, Tile
 from sealstream.worker.objects import Objects
 
@@ -91,5 +92,35 @@ class PublishedRounds:
                 return None
         return found
 
-    def _reader(self, prefix: str) -> Callable[[str], bytes]:
+    def root_tile(self, tile: Tile) -> bytes:
+        """Return the bytes of a tile of the root log.
+
+        Raises:
+            ObjectMissing: It is not there.
+            StoreError, Unreachable: The storage cannot be read.
+        """
+        return read_place(self._reader(ROOT_PREFIX), tile)
+
+    def chain_reader(self, chain: str) -> ReadFile:
+        """Return what reads the files of a chain's log, by their paths below its prefix.
+
+        Raises:
+            NameInvalid: The name is none of a chain.
+        """
+        return self._reader(chain_prefix(chain))
+
+    def chain_names(self) -> set[str]:
+        """Return the names of all chains of which anything is published.
+
+        Raises:
+            ConfigError: The storage cannot be listed.
+            StoreError, Unreachable: It refuses, or does not answer.
+        """
+        names: set[str] = set()
+        for path in self._objects.list(CHAINS_PREFIX.removesuffix("/")):
+            with suppress(NameInvalid):  # no file of a log
+                names.add(decode_tenant(path.removeprefix(CHAINS_PREFIX).partition("/")[0]))
+        return names
+
+    def _reader(self, prefix: str) -> ReadFile:
         return lambda path: self._objects.get(prefix + path, bytes_max=_FILE_BYTES_MAX)

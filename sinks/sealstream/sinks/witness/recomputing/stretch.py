@@ -255,37 +255,57 @@ def entry_at(messages: Sequence[ChainedMessage], wanted: int, place: Place) -> t
         place: The partition.
     """
     for message in messages:
-        data = seal_of(message)
-        fields = _fields(data)
-        if fields is None or data[_KIND_AT] in _LEADING:
+        found = coordinates(message)
+        if found is None or found.kind in _LEADING:
             continue
-        name, seq, topic_id, partition, offset = fields
-        if (offset, topic_id, partition) == (wanted, place.topic_id, place.partition):
-            return name, seq
+        if (found.offset, found.topic_id, found.partition) == (wanted, place.topic_id, place.partition):
+            return found.name, found.seq
     return None
 
 
 def hashes_of(messages: Sequence[ChainedMessage], name: bytes, begin: int) -> list[bytes]:
     """Return the hashes of a chain's entries from a seq on, as far as they follow one another in these records."""
-    found: list[bytes] = []
+    hashes: list[bytes] = []
     for message in messages:
-        data = seal_of(message)
-        fields = _fields(data)
-        if fields is not None and fields[:2] == (name, begin + len(found)):
-            found.append(sha256(b"\x00" + data).digest())
-    return found
+        found = coordinates(message)
+        if found is not None and (found.name, found.seq) == (name, begin + len(hashes)):
+            hashes.append(sha256(b"\x00" + seal_of(message)).digest())
+    return hashes
 
 
-def _fields(data: bytes) -> tuple[bytes, int, bytes, int, int] | None:
-    """Return an entry's chain, seq, source topic, partition and offset; ``None`` if the bytes are none."""
+class Coordinates(NamedTuple):
+    """What an entry says of where it stands.
+
+    Arguments:
+        name: Its chain.
+        seq: Its seq.
+        prev: The hash of the entry before it.
+        kind: Its kind.
+        topic_id: UUID of its source topic.
+        partition: Its source partition.
+        offset: Its source offset.
+    """
+
+    name: bytes
+    seq: int
+    prev: bytes
+    kind: int
+    topic_id: bytes
+    partition: int
+    offset: int
+
+
+def coordinates(message: ChainedMessage) -> Coordinates | None:
+    """Return where a record's entry stands; ``None`` if it has none."""
+    data = seal_of(message)
     if not data.startswith(_BEGIN):
         return None
     try:
         size = data[_NAME_SIZE_AT]
-        seq, _, _, topic_id, partition, offset = _MIDDLE.unpack_from(data, _NAME_AT + size)
+        seq, prev, _, topic_id, partition, offset = _MIDDLE.unpack_from(data, _NAME_AT + size)
     except (IndexError, struct.error):
         return None
-    return data[_NAME_AT : _NAME_AT + size], seq, topic_id, partition, offset
+    return Coordinates(data[_NAME_AT : _NAME_AT + size], seq, prev, data[_KIND_AT], topic_id, partition, offset)
 
 
 def seal_of(message: ChainedMessage) -> bytes:

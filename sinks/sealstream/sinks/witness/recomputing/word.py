@@ -6,6 +6,7 @@ It is the one thing that is believed here: that the entries up to there are righ
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Final, cast
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
@@ -107,6 +108,10 @@ class VerifiersWord:
     def chain(self, partition: int, name: bytes) -> Chain | None:
         """Return a chain where the verifier stands; ``None`` if it has not begun."""
         return self._states[partition].chains.get(name)
+
+    def known(self, partition: int) -> Iterator[Chain]:
+        """Return all chains of a partition, to be read."""
+        return self._states[partition].chains.all()
 
     def unsound(self, partition: int) -> list[Chain]:
         """Return the chains of a partition that something is known to be wrong with."""
