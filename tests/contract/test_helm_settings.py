@@ -14,8 +14,10 @@ DATABASE_URL = "postgresql://writer:secret@store.example.org/audit"
 # Settings that a release leaves to their defaults, each for a reason.
 _NOTARY = "the chart has no notary and no witness yet"
 _GATEWAY = "the chart has no gateway yet"
+_OUTBOX = "the chart has no relay yet"
 LEFT_OUT = {
     **dict.fromkeys((name for name in Settings.model_fields if name.startswith("gateway_")), _GATEWAY),
+    **dict.fromkeys((name for name in Settings.model_fields if name.startswith("outbox_")), _OUTBOX),
     **dict.fromkeys(
         (
             "lock_days",

@@ -175,6 +175,20 @@ NOTARY_UNWITNESSED_SECONDS: Final = gauge(
     "Age of the oldest stored entry that no witnessed checkpoint covers; 0 if there is none.",
 )
 
+# -- outbox --------------------------------------------------------------------------------------------------------
+
+OUTBOX_PUBLISHED: Final = counter("outbox_published_total", "Rows that this relay published and then took out.")
+OUTBOX_REFUSED: Final = counter("outbox_refused_total", "Rows that this relay set aside because they hold no event.")
+OUTBOX_BATCH_ROWS: Final = records("outbox_batch_rows", "Rows of one transaction.")
+OUTBOX_TRANSACTION_SECONDS: Final = seconds(
+    "outbox_transaction_seconds", "Time from taking rows to the commit that takes them out."
+)
+OUTBOX_WAITING: Final = gauge("outbox_waiting_rows", "Committed rows that no relay has published yet; counted so far.")
+OUTBOX_OLDEST_SECONDS: Final = gauge(
+    "outbox_oldest_seconds", "Age of the oldest row that waits to be published; 0 if there is none."
+)
+OUTBOX_SET_ASIDE: Final = gauge("outbox_set_aside_rows", "Rows that are set aside and wait for a person.")
+
 # -- notary: witnesses and anchors ---------------------------------------------------------------------------------
 
 NOTARY_WITNESS_REFUSALS: Final = counter(

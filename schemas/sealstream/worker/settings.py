@@ -28,14 +28,15 @@ PREFIX: Final = "SEALSTREAM_"
 _FILE_SUFFIX: Final = "_FILE"
 _FILE_BYTES_MAX: Final = 1_000_000
 _OWN_FILES: Final = frozenset({"gateway_secret", "log_key", "map_secret", "witness_key"})
-"""Settings whose file is not read if others may read it too: who has one of them can sign, look behind the map, or guess
-what stands behind a digest."""
+"""Settings whose file is not read if others may read it too: who has one of them can sign, look behind the map, or learn
+salts."""
 _MIB: Final = 1024 * 1024
 REDACTED: Final = "**********"
 _SECRET_PARAMETERS: Final = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key"})
 
 _DOCUMENTS: Final = frozenset({"policy", "rotations", "timestamp_roots"})
 """Settings that are whole files: their last newline shows that nothing is cut."""
+_DATABASES: Final = frozenset({"database", "notary_database", "outbox_database"})
 _URLS: Final = frozenset({"gateway_jwks_url", "lock_storage", "registry", "timestamp_url"})
 
 
@@ -157,6 +158,21 @@ class Settings(BaseSettings):
         default=None, description="Directory in which a gateway keeps events while Kafka is away; none: it answers 503"
     )
 
+    outbox_database: SecretStr = Field(
+        default=SecretStr(""), description="PostgreSQL URL of the application's database with the outbox"
+    )
+    outbox_table: str = Field(
+        default="audit_outbox",
+        pattern=r"^([a-z_][a-z0-9_]*\.)?[a-z_][a-z0-9_]*$",
+        max_length=48,
+        description="The outbox's table, with its schema if it needs one; stands in the events' ids",
+    )
+    outbox_keep: bool = Field(default=False, description="Mark published rows of the outbox instead of deleting them")
+    outbox_rows_max: int = Field(default=1_000, ge=1, le=10_000, description="Rows of one transaction of the relay")
+    outbox_poll_seconds: float = Field(
+        default=1.0, ge=0.05, le=60, description="How often the relay looks for rows of which nothing notified it"
+    )
+
     worker_id: str = Field(
         default_factory=socket.gethostname,
         pattern=r"^[A-Za-z0-9._-]{1,100}$",
@@ -256,7 +272,7 @@ class Settings(BaseSettings):
         shown: dict[str, Any] = {}
         for name in type(self).model_fields:
             value: object = getattr(self, name)
-            if name in ("database", "notary_database") and isinstance(value, SecretStr):
+            if name in _DATABASES and isinstance(value, SecretStr):
                 shown[name] = redact_url(value.get_secret_value())
             elif name in _URLS or (name == "log_storage" and "://" in self.log_storage):  # that may be a directory
                 shown[name] = redact_url(str(value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack, overload
+from typing import Any, Unpack, cast, overload
 
 from django.db import DEFAULT_DB_ALIAS, connections  # type: ignore[import-untyped]  # Django has no types
 
@@ -50,7 +50,7 @@ class DjangoOutbox(OutboxBase):
             django.db.DatabaseError: The database refuses; the transaction is then lost.
         """
         row = self._row(event, fields)
-        connection: Any = connections[self._using]
+        connection = cast("Any", connections[self._using])
         if not connection.in_atomic_block and connection.get_autocommit():
             raise no_transaction("begin one: with transaction.atomic(): ...")
         with connection.cursor() as cursor:
