@@ -18,7 +18,7 @@ from support import spec
 
 INSTANCE, TENANT = "demo.example/audit", "acme"
 NAMES = ("id", "who", "note")
-ROWS: list[list[bytes | None]] = [[b"1", b"ann", None], [b"2", b"bob", b""], [b"3", "zoë".encode(), b"left"]]
+ROWS: list[list[str | None]] = [["1", "ann", None], ["2", "bob", ""], ["3", "zoë", "left"]]
 KEY = SignerKey("ops.example/ann", KeyType.ED25519, Ed25519PrivateKey.from_private_bytes(b"\x06" * 32))
 
 
@@ -37,12 +37,12 @@ def given_rows() -> list[tuple[bytes, bytes]]:
     return [(bytes.fromhex(data), bytes.fromhex(value)) for data, value in zip(datas, hashes, strict=True)]
 
 
-def plain_row(names: tuple[str, ...], row: list[bytes | None]) -> bytes:
+def plain_row(names: tuple[str, ...], row: list[str | None]) -> bytes:
     """Pack a row as the page says it, in other words than the code's."""
     data = b"sealstream/row1\n" + struct.pack(">I", len(names))
     for name, text in zip(names, row, strict=True):
         data += struct.pack(">I", len(name.encode())) + name.encode()
-        data += b"\x00" if text is None else b"\x01" + struct.pack(">I", len(text)) + text
+        data += b"\x00" if text is None else b"\x01" + struct.pack(">I", len(text.encode())) + text.encode()
     return data
 
 

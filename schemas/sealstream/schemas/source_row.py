@@ -15,9 +15,12 @@ ROW_LABEL: Final = b"sealstream/row1\n"
 _NULL: Final = b"\x00"
 _TEXT: Final = b"\x01"
 _SIZE_BYTES: Final = 4
+_SIZES_MAX: Final = 256
+_SIZES: Final = tuple(_TEXT + size.to_bytes(_SIZE_BYTES, "big") for size in range(_SIZES_MAX))
+"""What stands before most texts."""
 
-Row: TypeAlias = Sequence[bytes | None]
-"""The text of each column as UTF-8, in the source's order; ``None`` for null."""
+Row: TypeAlias = Sequence[str | None]
+"""The text of each column, in the source's order; ``None`` for null."""
 
 
 def row_packer(names: Sequence[str]) -> Callable[[Row], bytes]:
@@ -25,6 +28,10 @@ def row_packer(names: Sequence[str]) -> Callable[[Row], bytes]:
 
     Arguments:
         names: The names of the columns, in the source's order.
+
+    Raises:
+        FormatError: From the function: a row has another number of columns.
+        UnicodeEncodeError: From the function: a text holds half of a surrogate pair.
     """
     count = len(names).to_bytes(_SIZE_BYTES, "big")
     heads = [_sized(name.encode()) for name in names]
@@ -38,7 +45,9 @@ def row_packer(names: Sequence[str]) -> Callable[[Row], bytes]:
             if text is None:
                 parts += (head, _NULL)
             else:
-                parts += (head, _TEXT, len(text).to_bytes(_SIZE_BYTES, "big"), text)
+                data = text.encode()
+                size = len(data)
+                parts += (head, _SIZES[size] if size < _SIZES_MAX else _TEXT + size.to_bytes(_SIZE_BYTES, "big"), data)
         return b"".join(parts) if parts else ROW_LABEL + count
 
     return pack
