@@ -38,8 +38,6 @@ class FaultBroker:
                 "listeners": f"PLAINTEXT://{own},PROXIED://{inner},CONTROLLER://{LOOPBACK}:{controller_port}",
                 "advertised.listeners": f"PLAINTEXT://{own},PROXIED://{proxied}",
                 "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
-                # a dead worker's partitions go to another one within seconds, not six at the least
-                "group.min.session.timeout.ms": "1000",
             },
         )
         self.address = own

@@ -20,7 +20,6 @@ from sealstream.deploy.stack.server import Surroundings
 REPLICATED = {
     "offsets.topic.replication.factor": "2",
     "transaction.state.log.replication.factor": "2",
-    "group.min.session.timeout.ms": "1000",
     # a leader goes back to the broker that is to have it a second after that is there again, not five minutes
     "leader.imbalance.check.interval.seconds": "1",
 }

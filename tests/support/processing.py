@@ -6,22 +6,27 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import cache
 from typing import cast
 
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource
 
 from sealstream.processors.engine import Engine
 from sealstream.processors.status import Status
 from sealstream.schemas.chain import Link, verify_chain
 from sealstream.schemas.entry import CARRIED_KINDS, parse
 from sealstream.worker.settings import PREFIX, load_settings
-from support.harness import LogRecord, read_log
+from support.harness import ASK_SECONDS, LogRecord, read_log
 from support.publish import RawRecord, event_value, publish_raw
 from support.workers import Pipeline, Worker, wait_for
 
 PARTITIONS = 4
 ENGINE_SECONDS = 60.0
+SESSION_SECONDS = 2.0
+"""How long a worker within the test's process stays a member behind its end, where the brokers allow it: commands wait
+for that.
+"""
 TENANTS = [f"tenant-{n}" for n in range(10)]
 
 
@@ -117,13 +122,27 @@ def expire(pipeline: Pipeline, partition: int, before: int) -> None:
     future.result()
 
 
+@cache
+def least_session_seconds(bootstrap: str) -> float:
+    """Return the shortest session that brokers allow: those that were given may be set up as anybody's."""
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    broker = ConfigResource(ConfigResource.Type.BROKER, str(min(client.list_topics(timeout=ASK_SECONDS).brokers)))
+    [answer] = cast(
+        "dict[ConfigResource, Future[dict[str, ConfigEntry]]]",
+        client.describe_configs([broker], request_timeout=ASK_SECONDS),
+    ).values()
+    return int(str(answer.result()["group.min.session.timeout.ms"].value)) / 1000
+
+
 def run_engine(pipeline: Pipeline, *, until: Callable[[], bool], **settings: object) -> None:
     """Run a worker within this process, without Faust around it, until a condition holds.
 
     Raises:
         SealstreamError: The worker refuses to go on.
     """
+    session_seconds = max(SESSION_SECONDS, least_session_seconds(pipeline.bootstrap))
     environment = pipeline.environment | {f"{PREFIX}WORKER_ID": "engine"}
+    environment |= {f"{PREFIX}SESSION_TIMEOUT_SECONDS": str(session_seconds)}
     environment |= {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}
     engine = Engine(load_settings(environment), Status(pipeline.topics.events))
     deadline = time.monotonic() + ENGINE_SECONDS

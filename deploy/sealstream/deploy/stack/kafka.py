@@ -47,6 +47,8 @@ BROKER_SETTINGS: dict[str, str] = {
     "share.coordinator.state.topic.num.partitions": "1",
     # a group's first member does not wait three seconds for others
     "group.initial.rebalance.delay.ms": "0",
+    # who asks for it has a dead worker's partitions given to another one within seconds, not six at the least
+    "group.min.session.timeout.ms": "1000",
     # a dead worker's transaction is aborted soon after its timeout, not up to ten seconds later
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     # a killed broker may come back after four seconds, not nine: until then the controller takes it for a second one
