@@ -38,6 +38,9 @@
     │   └── HistoryForked      one key is said to be followed by two
     ├── DeliveryError          an event did not reach Kafka, as far as the sender knows
     │   └── QueueFull          the sender holds as many events as it may
+    ├── SpoolError             an application's spool does not take, or does not give back, what it should
+    │   ├── SpoolOwned         another process has it (named)
+    │   └── SpoolDamaged       a part of it could not be read (counts what was kept and what was lost)
     ├── ClientUnusable         an audit log is used after its close, or in a forked process
     ├── UnsafeState            a worker refuses to go on, because going on could damage a chain
     │   ├── SourceGap          records that were not chained yet are gone from the source
@@ -249,6 +252,40 @@ class DeliveryError(SealstreamError):
 
 class QueueFull(DeliveryError):
     """The sender holds as many events, or bytes of events, as it may; this one was not taken."""
+
+
+class SpoolError(SealstreamError):
+    """A spool does not take, or does not give back, what it should: what it was to keep is not safe on the disk."""
+
+
+class SpoolOwned(SpoolError):
+    """A spool is in use by another process, or by another audit log of this one.
+
+    Arguments:
+        message: Which spool.
+        hint: What to do about it.
+        pid: The process that has it; 0 if it could not be learnt.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", pid: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.pid = pid
+
+
+class SpoolDamaged(SpoolError):
+    """A part of a spool could not be read; the rest is in use, and the damaged file was set aside.
+
+    Arguments:
+        message: Which spool, and what is wrong with it.
+        hint: What to do about it.
+        kept: How many events were recovered.
+        lost_max: How many events are lost at most; -1 if even that cannot be told.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", kept: int = 0, lost_max: int = -1) -> None:
+        super().__init__(message, hint=hint)
+        self.kept = kept
+        self.lost_max = lost_max
 
 
 class ClientUnusable(SealstreamError):

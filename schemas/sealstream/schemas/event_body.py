@@ -64,6 +64,16 @@ def event_body(event: AuditEvent, *, producer: ProducerMark | None = None) -> by
         event: A valid event (see :meth:`AuditEvent.check`; it is not checked again).
         producer: Stands in place of the event's own mark, if given.
     """
+    head, tail = around_mark(event)
+    return head + mark_bytes(producer or event.producer) + tail
+
+
+def around_mark(event: AuditEvent) -> tuple[bytes, bytes]:
+    """Return the body's bytes before and behind the producer's mark, which is known last.
+
+    Arguments:
+        event: A valid event; its own mark is left out.
+    """
     parts: list[bytes] = []
     add = parts.append
     _add_text(add, event.id)
@@ -87,9 +97,22 @@ def event_body(event: AuditEvent, *, producer: ProducerMark | None = None) -> by
             _add_text(add, value)
     add(_END_OF_BLOCKS)
     _add_sealed(add, event.personal)
-    _add_mark(add, producer or event.producer)
+    head = b"".join(parts)
+    parts.clear()
     _add_control(add, event.control)
-    return b"".join(parts)
+    return head, b"".join(parts)
+
+
+def mark_bytes(mark: ProducerMark | None) -> bytes:
+    """Return what stands in a body for a producer's mark, or for none."""
+    return _NULL if mark is None else mark_prefix(mark.id, mark.epoch) + long(mark.n)
+
+
+def mark_prefix(producer_id: str, epoch: int) -> bytes:
+    """Return what all marks of one producer begin with; the count follows as a :func:`long`."""
+    parts: list[bytes] = [_PRESENT]
+    _add_text(parts.append, producer_id)
+    return b"".join(parts) + long(epoch)
 
 
 def _microseconds(moment: datetime) -> int:
@@ -141,15 +164,6 @@ def _add_sealed(add: _Add, sealed: Sealed | None) -> None:
     add(sealed.salt + sealed.commitment + sealed.nonce)  # of fixed size each, so without lengths
     add(long(len(sealed.ciphertext)))
     add(sealed.ciphertext)
-
-
-def _add_mark(add: _Add, mark: ProducerMark | None) -> None:
-    if mark is None:
-        add(_NULL)
-        return
-    add(_PRESENT)
-    _add_text(add, mark.id)
-    add(long(mark.epoch) + long(mark.n))
 
 
 def _add_control(add: _Add, control: Control | None) -> None:
