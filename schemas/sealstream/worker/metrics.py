@@ -200,3 +200,21 @@ NOTARY_ANCHOR_FAILURES: Final = counter(
 NOTARY_ANCHOR_LAST: Final = gauge(
     "notary_anchor_last_timestamp_seconds", "When a root checkpoint was last anchored, by anchor.", "anchor"
 )
+
+# -- gateway -------------------------------------------------------------------------------------------------------
+
+GATEWAY_REQUESTS: Final = counter(
+    "gateway_requests_total", "Requests to publish, by HTTP status; gone: the client left before the answer.", "status"
+)
+GATEWAY_EVENTS: Final = counter(
+    "gateway_events_total",
+    "Events of requests, by what became of them: published, spooled, refused, failed, or no room (full).",
+    "status",
+)
+GATEWAY_SECONDS: Final = seconds(
+    "gateway_request_seconds", "Time from a request's header to its answer, Kafka's acknowledgement included."
+)
+GATEWAY_CONNECTIONS: Final = gauge("gateway_connections", "Connections that are open.")
+GATEWAY_CLOSED: Final = counter(
+    "gateway_closed_total", "Connections that the gateway closed on its own: too many, or too slow.", "reason"
+)
