@@ -60,6 +60,7 @@
     │   ├── StoreDamaged       a stored row does not hold together (names tenant and seq)
     │   │   └── EvidenceDamaged  what is kept of an entry does not lead to the root that was signed
     │   └── TilesDamaged       the published tiles of a log are missing, or are not those of its head (names the logs)
+    ├── SourceUnreadable       rows that are to be imported cannot be read as they are
     ├── NotYetProvable         no checkpoint with its quorum covers an entry so far
     ├── Unreachable            a server does not answer within the time given
     └── WorkerLost             a process that did a part of the work ended before its time
@@ -425,6 +426,10 @@ class NotYetProvable(SealstreamError):
         message: Which entry, since when it is there, and how long this normally takes.
         hint: What to do about it.
     """
+
+
+class SourceUnreadable(SealstreamError):
+    """Rows that are to be imported cannot be read as they are: their source refuses, or is not what it was."""
 
 
 class Unreachable(SealstreamError):
