@@ -433,6 +433,48 @@ def test_a_later_run_compares_what_it_did_not_read(instance: Compared, tmp_path:
         assert _found(result) == [("fork", "acme", 18)]
 
 
+def test_a_later_run_follows_the_root_log_from_where_it_was(instance: Compared, tmp_path: Path) -> None:
+    """Rounds that were followed once are not read again; what is published later must continue them."""
+    options: dict[str, Any] = {"state_path": tmp_path / "state.json"}
+    assert instance.verify(**options).exit_code == 0
+    coverage = instance.directory / "root/coverage/000"
+    data = coverage.read_bytes()
+    coverage.unlink()
+    instance.append(*TENANTS, count=3)
+    instance.publish()
+    coverage.unlink()
+
+    assert instance.verify().exit_code == 2
+    for _ in range(2):
+        result = instance.verify(**options)
+        assert (result.exit_code, result.level) == (0, Level.WITNESSED), result.failure
+    coverage.write_bytes(data)
+    instance.sign(instance.rounds[:2])
+    assert _found(instance.verify(**options)) == [("rollback", "!root", 2)]
+    instance.sign()
+    assert instance.verify(**options).exit_code == 0
+    foreign = tmp_path / "state.json"
+    foreign.write_text(foreign.read_text().replace(INSTANCE, "other.example/audit"))
+    assert instance.verify(**options).exit_code == 2
+
+
+def test_a_state_shows_a_fork_of_the_root_log(instance: Compared, tmp_path: Path) -> None:
+    """A root log that is another one than the one that an earlier run has followed is a fork, however long it is."""
+    options: dict[str, Any] = {"state_path": tmp_path / "state.json"}
+    instance.sign()
+    assert instance.verify(**options).exit_code == 0
+    other = replace(instance, directory=tmp_path / "other", sealed=[], rounds=[], offsets={}, make_tables=False)
+    other.directory.mkdir()
+    instance.forget("TRUNCATE sealstream_notary.map_leaves")
+    other.append("acme", count=3, stored=False)
+    for _ in range(4):
+        other.publish()
+
+    for _ in range(2):
+        result = instance.verify(against={"storage": str(other.directory)}, **options)
+        assert (_found(result), result.exit_code) == ([("fork", "!root", None)], 1)
+
+
 def test_two_processes_find_what_one_finds(instance: Compared) -> None:
     """Chains cut into parts, in processes of their own: the same roots, and the same findings in the same order."""
     instance.append("acme", count=300)

@@ -7,14 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from sealstream.schemas.entry import Kind
 from sealstream.schemas.errors import ConfigError, FormatError
 from sealstream.schemas.resolution import Resolution
 from sealstream.schemas.violation import Violation, ViolationType
 from sealstream.sinks.verifier.audit_state import AuditState
+from sealstream.sinks.verifier.followed import Accounts, Followed
 from sealstream.sinks.verifier.stored_chain import End
 from sealstream.sinks.verifier.violations import explain
 
-STATE = AuditState("store-1", {"acme": End(7, bytes(range(32))), "!partition-0": End(0, bytes(32))})
+PLACE = (bytes(range(16)), 3)
+FOLLOWED = Followed(
+    "demo.example/audit", 5, bytes(32), bytes(range(32)), 2, Accounts({PLACE: 70}, {PLACE: list(range(len(Kind)))})
+)
+STATE = AuditState("store-1", {"acme": End(7, bytes(range(32))), "!partition-0": End(0, bytes(32))}, FOLLOWED)
 
 
 @pytest.mark.parametrize("kind", list(ViolationType))
@@ -40,11 +46,20 @@ def test_a_state_file_comes_back_as_it_was(tmp_path: Path) -> None:
     """What one run saves the next one loads; without a file there is nothing yet; nothing else is left behind."""
     path = tmp_path / "state.json"
 
-    assert AuditState.load(path, "store-1") == AuditState("store-1")
+    assert AuditState.read(path) is None
     STATE.save(path)
     STATE.save(path)
-    assert AuditState.load(path, "store-1") == STATE
+    assert AuditState.read(path) == STATE
+    STATE.require("store-1", path)
+    with pytest.raises(ConfigError, match="another store"):
+        STATE.require("store-2", path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def _without(name: str, value: object) -> str:
+    """Return a state in which something of the root log is another."""
+    log = FOLLOWED.to_dict() | {name: value}
+    return json.dumps({"version": 1, "store": "store-1", "chains": {}, "root_log": log})
 
 
 @pytest.mark.parametrize(
@@ -56,7 +71,14 @@ def test_a_state_file_comes_back_as_it_was(tmp_path: Path) -> None:
         "null",
         "[" * 100_000,
         '{"version": 2, "store": "store-1", "chains": {}}',
-        '{"version": 1, "store": "store-2", "chains": {}}',
+        '{"version": 1, "store": 1, "chains": {}}',
+        '{"version": 1, "store": "store-1", "chains": {}, "root_log": {}}',
+        _without("size", 0),
+        _without("root", "00"),
+        _without("previous", None),
+        _without("accounts", [[bytes(16).hex(), 0, 1, [1]]]),
+        _without("accounts", [["acme", 0, 1, [0] * len(Kind)]]),
+        _without("accounts", [[bytes(16).hex(), 0, 1, [-1] * len(Kind)]]),
         '{"version": 1, "store": "store-1", "chains": []}',
         '{"version": 1, "store": "store-1", "chains": {"acme": 7}}',
         '{"version": 1, "store": "store-1", "chains": {"acme": [-1, "' + "0" * 64 + '"]}}',
@@ -65,12 +87,12 @@ def test_a_state_file_comes_back_as_it_was(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_state_file_is_refused(tmp_path: Path, content: str) -> None:
-    """A file that is damaged, of another version or of another store is a typed error, never taken for nothing."""
+    """A file that is damaged, or of another version, is a typed error, never taken for nothing."""
     path = tmp_path / "state.json"
     path.write_text(content)
 
     with pytest.raises(ConfigError):
-        AuditState.load(path, "store-1")
+        AuditState.read(path)
 
 
 def test_a_state_file_that_cannot_be_written_or_read_is_refused(tmp_path: Path) -> None:
@@ -79,5 +101,5 @@ def test_a_state_file_that_cannot_be_written_or_read_is_refused(tmp_path: Path) 
         with pytest.raises(ConfigError):
             STATE.save(path)
     with pytest.raises(ConfigError):
-        AuditState.load(tmp_path, "store-1")
+        AuditState.read(tmp_path)
     assert list(tmp_path.iterdir()) == []

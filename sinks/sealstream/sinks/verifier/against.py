@@ -15,10 +15,11 @@ from sealstream.schemas.tenant_name import is_chain
 from sealstream.schemas.violation import Violation, ViolationType
 from sealstream.sinks.verifier.accounting import SOURCED, disagreement, older_state
 from sealstream.sinks.verifier.comparing import Comparison, Judge, Reached
+from sealstream.sinks.verifier.followed import Accounts
 from sealstream.sinks.verifier.ledger import Findings
 from sealstream.sinks.verifier.pieces import SEQ_MAX, Part
-from sealstream.sinks.verifier.published import Accounts, Head, Published
-from sealstream.sinks.verifier.root_log import Place, RootLog
+from sealstream.sinks.verifier.published import Head, Published
+from sealstream.sinks.verifier.root_log import Place
 from sealstream.sinks.verifier.stored_places import StorePlaces
 from sealstream.sinks.verifier.trusted_tiles import UNUSABLE
 
@@ -226,16 +227,19 @@ class PublishedCheck:
             return
         counts = {place: self._places.counts(place, end) for place, end in accounts.ends.items()}
         differ = {place for place, found in counts.items() if found != accounts.counts[place]}
-        differ |= self._denied(log)
+        differ |= self._denied()
         for place in sorted(differ):
             offsets = self._places.offsets(place, accounts.ends[place])
             yield disagreement(log.rounds(), place, offsets, self._published.instance)
 
-    def _denied(self, log: RootLog) -> set[Place]:
-        """Return source partitions with an entry of an offset that has no record by the rounds."""
+    def _denied(self) -> set[Place]:
+        """Return source partitions with an entry of an offset that has no record by the rounds.
+
+        Rounds that an earlier run has found to agree with the store are left out, as are the entries that it has read.
+        """
         denied: set[Place] = set()
         waiting: dict[Place, list[OffsetRange]] = {}
-        for _, parts in log.rounds():
+        for _, parts in self._published.new_rounds():
             for part in parts:
                 ranges = waiting.setdefault(part.place, [])
                 ranges += (*part.invisible, *part.lost)

@@ -150,12 +150,19 @@ def verify_store(
             )
         crew = Crew(database_url, workers, piece_entries, timeout_seconds)
         with ExitStack() as resources:
+            state = None if state_path is None else AuditState.read(state_path)
             published = None
             if against is not None:
-                published = Published(against, tenant, timeout_seconds=timeout_seconds, resources=resources)
+                published = Published(
+                    against,
+                    tenant,
+                    timeout_seconds=timeout_seconds,
+                    resources=resources,
+                    followed=None if state is None else state.followed,
+                )
                 _gather(published, database_url, tenant, require, timeout_seconds)
             reader = resources.enter_context(open_store(database_url, timeout_seconds=timeout_seconds))
-            audit = _Audit(reader, result, published, state_path, on_progress or _no_progress)
+            audit = _Audit(reader, result, published, state_path, state, on_progress or _no_progress)
             audit.run(tenant, first_seq, last_seq, crew)
         _check_level(result, require, published)
     except SealstreamError as error:
@@ -216,6 +223,7 @@ class _Audit:
         result: VerifyResult,
         published: Published | None,
         state_path: Path | None,
+        state: AuditState | None,
         on_progress: Progress,
     ) -> None:
         self._reader = reader
@@ -223,7 +231,7 @@ class _Audit:
         self._published = published
         self._path = state_path
         self._on_progress = on_progress
-        self._state: AuditState | None = None
+        self._state = state
         self._done = self._total = 0
         self._progress_due = 0.0
         self._save_due = time.monotonic() + SAVE_SECONDS
@@ -237,7 +245,10 @@ class _Audit:
         self._reader.check_tables()
         self._result.as_of = self._reader.as_of
         if self._path is not None:
-            self._state = AuditState.load(self._path, self._reader.fingerprint())
+            store = self._reader.fingerprint()
+            if self._state is None:
+                self._state = AuditState(store)
+            self._state.require(store, self._path)
         known = {} if self._state is None else dict(self._state.ends)
         ends = self._reader.ends()
         tenants = sorted({*self._reader.tenants(), *known}) if tenant is None else [tenant]
@@ -282,6 +293,8 @@ class _Audit:
         check.finish(found)
         if self._published.findings:  # there was nothing to hold it against
             return
+        if self._state is not None and not found.violations_total:
+            self._state.followed = self._published.followed
         result = self._result
         result.level, result.growth = self._published.level, check.growth
         result.as_of = self._published.as_of or result.as_of

@@ -15,6 +15,7 @@ from typing import Final, cast
 
 from sealstream.schemas.entry import is_tenant
 from sealstream.schemas.errors import ConfigError
+from sealstream.sinks.verifier.followed import Followed
 from sealstream.sinks.verifier.stored_chain import End
 
 VERSION: Final = 1
@@ -29,10 +30,12 @@ class AuditState:
     Arguments:
         store: The store's fingerprint.
         ends: The last verified entry of each chain.
+        followed: How far the published root log was followed; ``None`` if it was not.
     """
 
     store: str
     ends: dict[str, End] = field(default_factory=dict[str, End])
+    followed: Followed | None = None
 
     def save(self, path: Path) -> None:
         """Write the state, replacing the file as a whole: a crash leaves the old one or the new one.
@@ -41,7 +44,10 @@ class AuditState:
             ConfigError: The file cannot be written.
         """
         chains = {tenant: [end.seq, end.hash.hex()] for tenant, end in sorted(self.ends.items())}
-        text = json.dumps({"version": VERSION, "store": self.store, "chains": chains}, indent=1)
+        document: dict[str, object] = {"version": VERSION, "store": self.store}
+        if self.followed is not None:
+            document["root_log"] = self.followed.to_dict()
+        text = json.dumps(document | {"chains": chains}, indent=1)
         temporary: str | None = None
         try:
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
@@ -56,15 +62,15 @@ class AuditState:
             raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
     @classmethod
-    def load(cls, path: Path, store: str) -> AuditState:
-        """Return the state that a file holds; an empty one if there is no file.
+    def read(cls, path: Path) -> AuditState | None:
+        """Return the state that a file holds, of whatever store; ``None`` if there is no file.
 
         Raises:
-            ConfigError: The file cannot be read, is no such state, or is another store's.
+            ConfigError: The file cannot be read, or is no such state.
         """
         try:
             if not path.exists():
-                return cls(store)
+                return None
             if path.stat().st_size > FILE_BYTES_MAX:
                 raise ConfigError(f"{path} is larger than any state of a verification")
             fields = json.loads(path.read_text(encoding="utf-8"))
@@ -75,12 +81,23 @@ class AuditState:
         state = cast("dict[str, object]", fields) if isinstance(fields, dict) else {}
         if state.get("version") != VERSION:
             raise ConfigError(f"{path} holds no state of a verification that this version knows")
-        if state.get("store") != store:
+        store, log = state.get("store"), state.get("root_log")
+        followed = None if log is None else Followed.from_dict(log)
+        if not isinstance(store, str) or (log is not None and followed is None):
+            raise ConfigError(f"{path} holds no state of a verification")
+        return cls(store, _ends(state.get("chains"), path), followed)
+
+    def require(self, store: str, path: Path) -> None:
+        """Refuse to go by the state of another store.
+
+        Raises:
+            ConfigError: It is one.
+        """
+        if self.store != store:
             raise ConfigError(
                 f"{path} is the state of another store",
                 hint="a restored or copied store is verified with a new file, and compared with the old one by hand",
             )
-        return cls(store, _ends(state.get("chains"), path))
 
 
 def _ends(chains: object, path: Path) -> dict[str, End]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from sealstream.schemas.checkpoint import chain_origin, root_origin
 from sealstream.schemas.coverage import COVERAGE_BYTES_MAX, PartitionCoverage
-from sealstream.schemas.entry import Kind
 from sealstream.schemas.errors import (
     ConfigError,
     LeafInvalid,
@@ -35,7 +34,7 @@ from sealstream.schemas.log_layout import (
 from sealstream.schemas.merkle import leaf_hash
 from sealstream.schemas.merkle import root as root_of
 from sealstream.schemas.policy import Log, Policy
-from sealstream.schemas.round import Round
+from sealstream.schemas.round import Round, RoundFollower
 from sealstream.schemas.tenant_map import MapLeaf, derive_nonce, map_key
 from sealstream.schemas.tiles import parse_path
 from sealstream.schemas.trust import Reader
@@ -48,14 +47,16 @@ from sealstream.sinks.verifier.believing import (
     check_age,
     log_of,
 )
+from sealstream.sinks.verifier.followed import Accounts, Followed
 from sealstream.sinks.verifier.levels import NO_TIME, OWN_CHECKPOINTS, Level
 from sealstream.sinks.verifier.notary_hints import NotaryHints, open_hints
-from sealstream.sinks.verifier.root_log import Place, RootLog, RoundWrong
+from sealstream.sinks.verifier.root_log import RootLog, RoundWrong
 from sealstream.sinks.verifier.trusted_tiles import TrustedTiles
 from sealstream.worker.objects import Objects, open_objects
 
 _TIMESTAMPS: Final = "root/timestamps"
 _TILE: Final = "tile/0/"
+_KEPT: Final = "the checkpoint that was kept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,32 +100,6 @@ class Head(NamedTuple):
     root: bytes
 
 
-@dataclass(slots=True)
-class Accounts:
-    """What the rounds account for, all of them together.
-
-    Arguments:
-        ends: By source partition, the offset behind the last one.
-        counts: By source partition, the number of entries of each kind.
-    """
-
-    ends: dict[Place, int] = field(default_factory=dict[Place, int])
-    counts: dict[Place, list[int]] = field(default_factory=dict[Place, list[int]])
-
-    def add(self, parts: Iterable[PartitionCoverage]) -> None:
-        """Take in a round."""
-        for part in parts:
-            self.ends[part.place] = part.end
-            counts = self.counts.setdefault(part.place, [0] * len(Kind))
-            for kind, count in enumerate(part.counts):
-                counts[kind] += count
-
-    @property
-    def entries(self) -> int:
-        """The number of all entries."""
-        return sum(map(sum, self.counts.values()))
-
-
 class Published:
     """What was published, as far as it is believed.
 
@@ -133,9 +108,22 @@ class Published:
         tenant: The only chain that is asked for; ``None`` for all.
         timeout_seconds: How long one answer may take.
         resources: Closes what is opened here.
+        followed: How far an earlier run has followed the root log: what is published now must continue that, and is
+            followed from there on; ``None`` to begin with its first round.
+
+    Raises:
+        ConfigError: What the reader brought along cannot be used.
     """
 
-    def __init__(self, against: Against, tenant: str | None, *, timeout_seconds: float, resources: ExitStack) -> None:
+    def __init__(
+        self,
+        against: Against,
+        tenant: str | None,
+        *,
+        timeout_seconds: float,
+        resources: ExitStack,
+        followed: Followed | None = None,
+    ) -> None:
         if not against.storage:
             raise ConfigError(
                 "it is not said where the logs are published", hint="give --log, or set SEALSTREAM_LOG_STORAGE"
@@ -153,6 +141,13 @@ class Published:
         self._reader = Reader(Policy.parse(against.policy), now_seconds, history)
         self._log: Log = log_of(self._reader.policy, against.instance)
         self.instance = self._log.key.name
+        if followed is not None and followed.instance != self.instance:
+            raise ConfigError(
+                f"the state is of the root log of {followed.instance[:200]!r}, and not of {self.instance}",
+                hint="give each instance a state file of its own",
+            )
+        self.followed = followed
+        self._before: Followed | None = None
         self._files: Objects = open_objects(against.storage, timeout_seconds=timeout_seconds)
         self._hints: NotaryHints | None = None
         if is_mapped:
@@ -209,10 +204,7 @@ class Published:
                 return
             self.root_log = RootLog(self.instance, tiles, (self._published_coverage, self._hinted_coverage))
             if self._tenant is None:
-                accounts = Accounts()
-                for _, parts in self.root_log.rounds():
-                    accounts.add(parts)
-                self.accounts = accounts
+                self.accounts = self._follow(self.root_log, tiles)
             if tiles.size:
                 self._read_map(self.root_log.round(tiles.size - 1))
         except RoundWrong as wrong:
@@ -228,6 +220,15 @@ class Published:
     def heads(self) -> dict[str, Head]:
         """How far the chains that were named were published; those that were not are left out."""
         return dict(self._names)
+
+    def new_rounds(self) -> Iterator[tuple[Round, tuple[PartitionCoverage, ...]]]:
+        """Yield the rounds behind those that an earlier run has followed, with what they cover.
+
+        Raises:
+            RoundWrong: One of them does not continue the one before.
+            StoreError: One of them, or its coverage, is not there.
+        """
+        return iter(()) if self.root_log is None else self.root_log.rounds(self._follower())
 
     def name(self, chains: Iterable[str]) -> None:
         """Look for what was published of chains.
@@ -286,14 +287,33 @@ class Published:
             return None
         tiles = self._root_tiles(current)
         if kept is not None and kept is not current:
-            self._compare(kept, current, tiles)
+            self._compare(kept.checkpoint.size, kept.checkpoint.root, current, tiles)
+        if self.followed is not None:
+            self._compare(self.followed.size, self.followed.root, current, tiles, seen="the state file")
         if require is Level.ANCHORED and current.level < Level.ANCHORED:
             stamped = self._stamped(current)
-            self._compare(stamped, current, tiles)
+            self._compare(stamped.checkpoint.size, stamped.checkpoint.root, current, tiles)
             current, tiles = stamped, self._root_tiles(stamped)
         check_age(current, self._reader.now_seconds, self._against.age_seconds_max)
         self.believed = current
         return tiles
+
+    def _follow(self, log: RootLog, tiles: TrustedTiles) -> Accounts:
+        """Follow the root log to its end, from where an earlier run has come to, and return what it accounts for."""
+        if self.followed is not None and self.followed.size <= log.size:  # else an older checkpoint was asked for
+            self._before = self.followed
+        follower, accounts = self._follower(), Accounts()
+        if self._before is not None:
+            accounts = self._before.accounts.copy()
+        for _, parts in log.rounds(follower):
+            accounts.add(parts)
+        if log.size and (self.followed is None or log.size >= self.followed.size):
+            root = tiles.root_at(log.size)
+            self.followed = Followed(self.instance, log.size, root, follower.previous, follower.chains, accounts)
+        return accounts
+
+    def _follower(self) -> RoundFollower:
+        return RoundFollower() if self._before is None else self._before.follower()
 
     def _believe(self, note: bytes) -> Believed:
         origin = root_origin(self.instance)
@@ -341,22 +361,22 @@ class Published:
                 None, ViolationType.EDITED, f"{error.message}, and not to the one that was signed"
             ) from error
 
-    def _compare(self, older: Believed, newer: Believed, tiles: TrustedTiles) -> None:
-        """Hold a checkpoint that was seen before against the newer one."""
-        seen, now = older.checkpoint, newer.checkpoint
-        if now.size < seen.size:
-            what = f"it has {now.size} rounds, and the checkpoint that was kept has {seen.size}"
+    def _compare(self, size: int, root: bytes, newer: Believed, tiles: TrustedTiles, *, seen: str = _KEPT) -> None:
+        """Hold what was seen before, a size and its root, against the newer checkpoint."""
+        now = newer.checkpoint
+        if now.size < size:
+            what = f"it has {now.size} rounds, and {seen} has {size}"
             raise self._root_wrong(now.size, ViolationType.ROLLBACK, what)
         try:
-            continued = tiles.root_at(seen.size)
+            continued = tiles.root_at(size)
         except TileInvalid as error:
             raise self._root_wrong(None, ViolationType.EDITED, error.message) from error
-        if continued != seen.root:
+        if continued != root:
             what = (
-                f"the tree of {now.size} rounds that is published does not continue the one of {seen.size} that was"
+                f"the tree of {now.size} rounds that is published does not continue the one of {size} that was"
                 " signed before: two histories were shown"
             )
-            raise self._root_wrong(None, ViolationType.FORK, what, expected=seen.root, found=now.root)
+            raise self._root_wrong(None, ViolationType.FORK, what, expected=root, found=now.root)
 
     def _root_wrong(
         self, number: int | None, kind: ViolationType, what: str, *, expected: bytes = b"", found: bytes = b""

@@ -81,15 +81,18 @@ class RootLog:
             raise self.wrong(number, ViolationType.GAP, f"round {found.round} stands where {number} belongs")
         return found
 
-    def rounds(self) -> Iterator[tuple[Round, tuple[PartitionCoverage, ...]]]:
-        """Yield all rounds with what they cover, each found to continue the one before.
+    def rounds(self, follower: RoundFollower | None = None) -> Iterator[tuple[Round, tuple[PartitionCoverage, ...]]]:
+        """Yield rounds with what they cover, each found to continue the one before.
+
+        Arguments:
+            follower: What has taken the rounds before; ``None`` to begin with the first one.
 
         Raises:
             RoundWrong: One does not.
             StoreError: One of them, or its coverage, is not there.
         """
-        follower = RoundFollower()
-        for number in range(self.size):
+        follower = RoundFollower() if follower is None else follower
+        for number in range(follower.next_round, self.size):
             leaf = self.round(number)
             coverage = self._coverage(leaf)
             self._check(leaf, follower, coverage)
