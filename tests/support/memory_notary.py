@@ -197,8 +197,9 @@ class MemoryNotary:
         """Answer what proofs ask the notary's database for."""
         text = query.as_string()
         if "map_tiles" in text:
-            found = self.tiles.get(arguments)
-            return [] if found is None else [(found,)]
+            number, *places = arguments
+            asked = [(number, level, index) for level, index in zip(*places, strict=True)]
+            return [(*place[1:], self.tiles[place]) for place in asked if place in self.tiles]
         if "JOIN" in text:
             kept = sorted(round_ for round_, index in self.leaves if index == 0 and round_ >= arguments[0])
             return [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from itertools import accumulate
+
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sealstream.sinks.proofs.kept_rounds import (
@@ -17,30 +20,36 @@ def _rounds(count: int, *, anchored: frozenset[int] = frozenset()) -> list[KeptR
     return [KeptRound(n * 3, n * 60.0, witnessed=True, anchored=n in anchored) for n in range(count)]
 
 
-@given(count=st.integers(0, 300), first=st.integers(0, 320), since=st.floats(-1e6, 1e6))
-def test_first_covering_round_is_found(count: int, first: int, since: float) -> None:
-    """Whatever the guess, it is the first one that has it, or none if none has."""
+@given(
+    grown=st.lists(st.integers(0, 3) | st.just(0) | st.integers(0, 10**6), max_size=300),
+    seq=st.integers(0, 400) | st.integers(0, 10**8),
+    since=st.floats(-1e6, 1e6),
+)
+@example(grown=[1] * 250 + [10**9], seq=200, since=0.0)  # one burst: by size alone each step would go on by one
+def test_first_covering_round_is_found(grown: list[int], seq: int, since: float) -> None:
+    """Whatever the guess, and however the chain grew, it is the first round that has it, or none if none has."""
+    sizes, asked = list(accumulate(grown)), list[int]()
+
+    def size_at(number: int) -> int:
+        asked.append(number)
+        return sizes[number // 3]
+
+    found = first_covering(_rounds(len(sizes)), size_at, seq, since_seconds=since)
+    assert found == next((place for place, size in enumerate(sizes) if size > seq), None)
+    assert len(asked) == len(set(asked)) <= 2 * max(len(sizes), 1).bit_length() + 6
+
+
+@pytest.mark.parametrize(("since_seconds", "questions"), [(500 * 60.0 - 30, 3), (100 * 60.0, 4), (900 * 60.0, 5)])
+def test_good_guess_takes_three_questions_at_most(since_seconds: float, questions: int) -> None:
+    """Where clocks agree, the round made next has it, and the one before has not; else its growth tells where it is."""
     asked: list[int] = []
 
-    def covers(number: int) -> bool:
+    def size_at(number: int) -> int:
         asked.append(number)
-        return number >= first * 3
+        return 1_000 * (number // 3 + 1)
 
-    found = first_covering(_rounds(count), covers, since_seconds=since)
-    assert found == (first if first < count else None)
-    assert len(asked) <= 2 * max(count, 1).bit_length() + 2
-
-
-def test_good_guess_takes_three_questions_at_most() -> None:
-    """Where clocks agree, the round made next has it, and the one before has not."""
-    asked: list[int] = []
-
-    def covers(number: int) -> bool:
-        asked.append(number)
-        return number >= 500 * 3
-
-    assert first_covering(_rounds(1_000), covers, since_seconds=500 * 60.0 - 30) == 500
-    assert len(asked) <= 3
+    assert first_covering(_rounds(1_000), size_at, 500_100, since_seconds=since_seconds) == 500
+    assert len(asked) <= questions
 
 
 def test_anchored_rounds_are_found() -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import pytest
 
-from sealstream.schemas.entry import Kind
+from sealstream.schemas.entry import Kind, entry_hash
 from sealstream.schemas.errors import EvidenceDamaged, NotYetProvable, QuorumMissing, StoreError, Unreachable
 from sealstream.schemas.evidence import ProofLevel, verify_proof
+from sealstream.schemas.key_history import KeyHistory, sign_rotation
 from sealstream.schemas.log_layout import root_checkpoint_path
+from sealstream.schemas.note_key import KeyType, VerifierKey
 from sealstream.schemas.proof_file import ProofFile
 from sealstream.sinks.proofs.archive import Archive
 from sealstream.sinks.proofs.notary_reader import NotaryReader
 from sealstream.sinks.proofs.proving import AsyncProver, Prover, Strength
 from sealstream.sinks.store.reader import AuditStore
-from support.memory_notary import FIRST_ROUND_SECONDS, MAP_SECRET, ROUND_SECONDS, reader
+from support.memory_notary import FIRST_ROUND_SECONDS, MAP_SECRET, ROUND_SECONDS, WITNESS_KEYS, policy, reader
+from support.notes import signer
 from support.provable import Provable, provable
 
 
@@ -177,6 +182,55 @@ def test_stored_entry_that_is_not_the_published_one_is_named(instance: Provable)
     instance.store.all = [other.store.get_record("acme", 1) if one.seq == 1 else one for one in instance.store.all]
     with pytest.raises(EvidenceDamaged, match=r"tenant acme seq 1: .*stored entry"):
         instance.prover.get_record_proof("acme", 1)
+
+
+def test_what_is_an_events_own_is_verified_each_time(instance: Provable) -> None:
+    """A round that was verified vouches for none of its entries: an altered payload or entry is found all the same."""
+    true = instance.prover.get_record_proof("acme", 10).record
+    entry = true.entry[:-1] + bytes((true.entry[-1] ^ 1,))
+    for altered in (
+        replace(true, payload=(true.payload or b"") + b"x"),
+        replace(true, payload=instance.store.get_record("acme", 11).payload),
+        replace(true, entry=entry),
+        replace(true, entry=entry, chain_hash=entry_hash(entry)),
+    ):
+        instance.store.all = [altered if one.seq == 10 and one.tenant == "acme" else one for one in instance.store.all]
+        with pytest.raises(EvidenceDamaged) as raised:
+            instance.prover.get_record_proof("acme", 10)
+        assert (raised.value.tenant, raised.value.seq) == ("acme", 10)
+
+
+def test_key_that_goes_out_of_use_takes_its_cosignatures_along(
+    instance: Provable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was verified is remembered, what it counts for is not: a prover notices that a witness has another key."""
+    old, now_seconds = WITNESS_KEYS[0], int(time.time())
+    new = signer(old.verifier.name, KeyType.COSIGNATURE, number=1)
+    rotation, _ = sign_rotation(old, new, old_not_after_seconds=now_seconds + 60, new_not_before_seconds=now_seconds)
+    archive = Archive(cast("NotaryReader", instance.notary), instance.notary.objects)
+    store = cast("AuditStore", instance.store)
+    with Prover(store, archive, map_secret=MAP_SECRET, policy=policy(), history=KeyHistory([rotation])) as prover:
+        assert prover.get_record_proof("acme", 1).evidence is not None
+        monkeypatch.setattr(time, "time", lambda: now_seconds + 61.0)
+        with pytest.raises(QuorumMissing, match="no longer in use"):
+            prover.get_record_proof("acme", 1)
+
+
+def test_signatures_are_verified_once_for_all_proofs_of_a_round(
+    instance: Provable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine tenths of the work on a checkpoint are its signatures: they are looked at once, not for every entry."""
+    verified: list[bytes] = []
+
+    def counted(key: VerifierKey, text: bytes, signature: bytes) -> bool:
+        verified.append(signature)
+        return plainly(key, text, signature)
+
+    plainly = VerifierKey.verify
+    monkeypatch.setattr(VerifierKey, "verify", counted)
+    for seq in (10, 11, 599):
+        instance.prover.get_record_proof("acme", seq)
+    assert len(verified) == len(set(verified)) == 2 * 3  # the round and the one before it: a log and two witnesses
 
 
 def test_checkpoint_that_the_policy_does_not_believe_is_not_given_out(instance: Provable) -> None:

@@ -7,9 +7,9 @@ form only, and a note has a largest size.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from sealstream.schemas import cosignature
 from sealstream.schemas.errors import KeyInvalid, NoteInvalid, SignatureInvalid, SignatureMissing
@@ -129,6 +129,10 @@ class VerifiedNote:
     text: bytes
     verified: tuple[VerifiedSignature, ...]
     unverified: tuple[Signature, ...]
+
+
+NoteVerifier: TypeAlias = Callable[[bytes, Iterable[VerifierKey]], VerifiedNote]
+"""Does what :func:`verify_note` does."""
 
 
 def verify_note(data: bytes, keys: Iterable[VerifierKey]) -> VerifiedNote:

@@ -17,9 +17,8 @@ from sealstream.schemas.entry import parse as parse_entry
 from sealstream.schemas.errors import EntryInvalid, LeafInvalid, ProofFileInvalid
 from sealstream.schemas.log_proof import HASHES_MAX
 from sealstream.schemas.merkle import HASH_BYTES, SIZE_MAX
-from sealstream.schemas.note import Note
 from sealstream.schemas.proof_bytes import CUT_HINT, ProofBytes, pack_hashes, pack_number, pack_sized
-from sealstream.schemas.proof_note import pack_note, read_note
+from sealstream.schemas.proof_note import pack_note, parse_note, read_note
 from sealstream.schemas.round import Round
 from sealstream.schemas.tenant_map import NONCE_BYTES
 
@@ -75,7 +74,7 @@ class RootedMap:
             NoteInvalid: The bytes are no note.
             CheckpointInvalid: The note is none of a checkpoint.
         """
-        return Checkpoint.parse(Note.parse(self.note).text)
+        return parse_note(self.note)[0]
 
 
 @dataclass(frozen=True, slots=True)

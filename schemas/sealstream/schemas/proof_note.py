@@ -6,6 +6,7 @@ A note has one form, so its text and base64 need not be carried: that is a tenth
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from sealstream.schemas.checkpoint import Checkpoint
@@ -17,8 +18,22 @@ PROOF_NOTE_BYTES_MAX: Final = 400_000
 """The largest note; one with a hundred signatures of the largest kind has less."""
 
 _KEY_ID_BYTES: Final = 4
+_REMEMBERED_MAX: Final = 128  # a proof's note is needed in a dozen places, and by all proofs under its checkpoint
 
 
+@lru_cache(_REMEMBERED_MAX)
+def parse_note(data: bytes) -> tuple[Checkpoint, tuple[Signature, ...]]:
+    """Return what a note says, and who claims to have signed it; nothing of it is verified.
+
+    Raises:
+        NoteInvalid: The bytes are no note.
+        CheckpointInvalid: The note is none of a checkpoint.
+    """
+    note = Note.parse(data)
+    return Checkpoint.parse(note.text), note.signatures
+
+
+@lru_cache(_REMEMBERED_MAX)
 def pack_note(data: bytes) -> bytes:
     """Return the fields of a root checkpoint's note.
 
@@ -29,8 +44,7 @@ def pack_note(data: bytes) -> bytes:
     if len(data) > PROOF_NOTE_BYTES_MAX:
         raise ProofFileInvalid(f"proof file has a note of {len(data)} bytes")
     try:
-        note = Note.parse(data)
-        checkpoint = Checkpoint.parse(note.text)
+        checkpoint, signatures = parse_note(data)
     except (NoteInvalid, CheckpointInvalid) as error:
         raise ProofFileInvalid(f"proof file has no checkpoint: {error.message}", hint=error.hint) from error
     if checkpoint.extensions:
@@ -39,10 +53,10 @@ def pack_note(data: bytes) -> bytes:
         pack_sized(checkpoint.origin.encode()),
         pack_number(checkpoint.size),
         checkpoint.root,
-        pack_number(len(note.signatures)),
-        *(_pack_signature(signature, checkpoint.origin) for signature in note.signatures),
+        pack_number(len(signatures)),
+        *(_pack_signature(signature, checkpoint.origin) for signature in signatures),
     )
-    if _rebuilt(checkpoint, note.signatures) != data:  # a form that the parsers take and this one would lose
+    if _rebuilt(checkpoint, signatures) != data:  # a form that the parsers take and this one would lose
         raise ProofFileInvalid("proof file has a note that does not come back from its fields")
     return b"".join(fields)
 

@@ -25,7 +25,7 @@ from sealstream.schemas.errors import (
 )
 from sealstream.schemas.key_history import DatedKey, KeyHistory
 from sealstream.schemas.log_proof import LogProof
-from sealstream.schemas.note import VerifiedNote, VerifiedSignature, verify_note
+from sealstream.schemas.note import NoteVerifier, VerifiedNote, VerifiedSignature, verify_note
 from sealstream.schemas.note_key import KeyType, VerifierKey
 from sealstream.schemas.policy import NO_QUORUM, Policy
 from sealstream.schemas.proofs import verify_inclusion
@@ -44,6 +44,8 @@ class Reader:
         history: Which key followed which.
         clock_skew_seconds: How far a cosigner's clock may be ahead of his.
         cosigned_since_seconds: Cosignatures of before this time do not count: he asks for a fresh one.
+        verify_note: By what he verifies the signatures of a note. Whoever judges many proofs under few checkpoints has
+            one that remembers; what a signature counts for at his time is judged each time all the same.
     """
 
     policy: Policy
@@ -51,6 +53,7 @@ class Reader:
     history: KeyHistory = field(default_factory=KeyHistory)
     clock_skew_seconds: int = CLOCK_SKEW_SECONDS
     cosigned_since_seconds: int = 0
+    verify_note: NoteVerifier = verify_note
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ def verify_checkpoint(
         ConfigError: A signature is by ML-DSA-44, and the installed ``cryptography`` has none.
     """
     log_keys, witness_keys = _log_keys(reader), _witness_keys(reader)
-    note = verify_note(data, {**log_keys, **witness_keys})
+    note = reader.verify_note(data, {**log_keys, **witness_keys})
     checkpoint = Checkpoint.parse(note.text)
     if origin is not None and checkpoint.origin != origin:
         raise OriginDiffers(

@@ -7,6 +7,7 @@ there, so they are remembered, up to a bound.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,10 +16,10 @@ from psycopg import sql
 from sealstream.schemas.erased_tiles import read_place
 from sealstream.schemas.errors import ObjectMissing, StoreError
 from sealstream.schemas.log_layout import ROOT_PREFIX, chain_prefix, root_checkpoint_path, timestamp_path
-from sealstream.schemas.merkle import HASH_BYTES
+from sealstream.schemas.merkle import HASH_BYTES, Node, NodeSource
 from sealstream.schemas.round import Round
 from sealstream.schemas.tenant_map import MAP_LABEL, MAP_LEAF_BYTES, MapLeaf
-from sealstream.schemas.tile_tree import TileNodes
+from sealstream.schemas.tile_tree import TileNodes, tiles_for_inclusion
 from sealstream.schemas.tiles import TILE_WIDTH, Tile
 from sealstream.sinks.proofs.cache import BytesCache
 from sealstream.sinks.proofs.kept_rounds import KeptRound, KeptRounds
@@ -31,6 +32,7 @@ _NOTE_BYTES_MAX: Final = 1_000_000
 _TOKEN_BYTES_MAX: Final = 1_000_000
 _STEPS_MAX: Final = 80  # a map of the most chains that there can be is halved 63 times
 _NEAR_STEPS: Final = 8
+_PRUNED_HINT: Final = "it may have been pruned: try again"
 
 # From the leaves of the maps, which are few: of most rounds only the rows in "rounds" are still there.
 _KEPT: Final = sql.SQL(
@@ -40,8 +42,9 @@ _KEPT: Final = sql.SQL(
 )
 _LEAF: Final = sql.SQL("SELECT leaf FROM sealstream_notary.rounds WHERE round = %s")
 _MAP_LEAVES: Final = sql.SQL("SELECT data FROM sealstream_notary.map_leaves WHERE round = %s AND index = %s")
-_MAP_TILE: Final = sql.SQL(
-    "SELECT data FROM sealstream_notary.map_tiles WHERE round = %s AND level = %s AND index = %s"
+_MAP_TILES: Final = sql.SQL(
+    "SELECT level, index, data FROM sealstream_notary.map_tiles"
+    " WHERE round = %s AND (level, index) IN (SELECT * FROM unnest(%s::integer[], %s::bigint[]))"
 )
 _WITNESSED: Final = sql.SQL(
     "SELECT round FROM sealstream_notary.rounds WHERE round >= %s AND witnessed_at IS NOT NULL ORDER BY round LIMIT 1"
@@ -133,21 +136,31 @@ class Archive:
                 guess = (low + high) // 2
         return None
 
-    def map_nodes(self, number: int, chains: int) -> TileNodes:
-        """Return the nodes of the map of a round, as it is kept."""
+    def map_nodes(self, number: int, chains: int, index: int) -> TileNodes:
+        """Return the nodes of the map of a round, as it is kept, that prove a leaf's place in it: read at once.
 
-        def read(tile: Tile) -> bytes:
-            name = f"tile {tile.level}/{tile.index} of the map of round {number}"
-            key = ("map", number, tile.level, tile.index)
-            return self._cache.get(key, lambda: self._one(_MAP_TILE, name, number, tile.level, tile.index))
+        Arguments:
+            number: The round.
+            chains: The number of chains in its map.
+            index: The leaf's place.
 
-        return TileNodes(chains, read)
+        Raises:
+            TreeInvalid: The map has no such place.
+            StoreError: The map is not kept, or the database cannot be used.
+            Unreachable: The database does not answer.
+        """
+        keys = {tile: ("map", number, tile.level, tile.index) for tile in tiles_for_inclusion(index, chains)}
+        tiles = {tile: data for tile, key in keys.items() if (data := self._cache.known(key)) is not None}
+        for tile, data in self._map_tiles(number, [tile for tile in keys if tile not in tiles]):
+            tiles[tile] = data
+            self._cache.keep(keys[tile], data)
+        return TileNodes(chains, tiles.__getitem__)
 
-    def chain_nodes(self, chain: str, size: int) -> TileNodes:
+    def chain_nodes(self, chain: str, size: int) -> NodeSource:
         """Return the nodes of a chain's tree of a size, as it is published."""
         return self._published(chain_prefix(chain), size)
 
-    def root_nodes(self, size: int) -> TileNodes:
+    def root_nodes(self, size: int) -> NodeSource:
         """Return the nodes of the root log of a size, as it is published."""
         return self._published(ROOT_PREFIX, size)
 
@@ -195,26 +208,46 @@ class Archive:
             raise StoreError(f"the notary's database has {len(data)} bytes for {name}: not {count} leaves")
         return data
 
+    def _map_tiles(self, number: int, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, bytes]]:
+        if not tiles:
+            return
+        levels, indexes = [tile.level for tile in tiles], [tile.index for tile in tiles]
+        rows = self._database.rows(_MAP_TILES, number, levels, indexes)
+        kept = {(level, index): bytes(data) for level, index, data in rows}
+        for tile in tiles:
+            if (tile.level, tile.index) not in kept:
+                raise NotKept(
+                    f"the notary's database has no tile {tile.level}/{tile.index} of the map of round {number}",
+                    hint=_PRUNED_HINT,
+                )
+            yield tile, kept[tile.level, tile.index]
+
     def _one(self, query: sql.SQL, name: str, *arguments: object) -> bytes:
         rows = self._database.rows(query, *arguments)
         if not rows:
-            raise NotKept(f"the notary's database has no {name}", hint="it may have been pruned: try again")
+            raise NotKept(f"the notary's database has no {name}", hint=_PRUNED_HINT)
         return bytes(rows[0][0])
 
-    def _published(self, prefix: str, size: int) -> TileNodes:
+    def _published(self, prefix: str, size: int) -> NodeSource:
         def below(path: str) -> bytes:
             return self._objects.get(prefix + path, bytes_max=_NOTE_BYTES_MAX)
 
         def read(tile: Tile) -> bytes:
             full = Tile(tile.level, tile.index).path()
-            if self._cache.holds(prefix + full):
-                return self._cache.get(prefix + full, lambda: below(full))
+            if (known := self._cache.known(prefix + full)) is not None:
+                return known
             # A wider one stands in for one that was erased, cut to what was asked for: that never changes.
             data = self._cache.get(prefix + tile.path(), lambda: read_place(below, tile))
             # The full one is of use for all other sizes as well.
             return data if len(data) < _TILE_BYTES_MAX else self._cache.get(prefix + full, lambda: data)
 
-        return TileNodes(size, read)
+        nodes = TileNodes(size, read)
+
+        def node(place: Node) -> bytes:
+            # One in the middle of a tile is the hash of up to 128 others, and is the same in all sizes that have it.
+            return self._cache.get((prefix, place), lambda: nodes(place))
+
+        return node
 
 
 def _key(leaves: bytes, place: int) -> bytes:

@@ -33,24 +33,28 @@ class BytesCache:
 
         Two threads that ask for the same at once may both read it.
         """
-        with self._lock:
-            if (found := self._kept.get(key)) is not None:
-                self._kept.move_to_end(key)
-                return found
+        if (found := self.known(key)) is not None:
+            return found
         found = read()
+        self.keep(key, found)
+        return found
+
+    def keep(self, key: Hashable, data: bytes) -> None:
+        """Keep bytes under a key, unless there are some."""
         with self._lock:
             if key not in self._kept:
-                self._kept[key] = found
-                self._bytes += len(found) + _OVERHEAD_BYTES
+                self._kept[key] = data
+                self._bytes += len(data) + _OVERHEAD_BYTES
             while self._bytes > self._bytes_max and self._kept:
                 _, dropped = self._kept.popitem(last=False)
                 self._bytes -= len(dropped) + _OVERHEAD_BYTES
-        return found
 
-    def holds(self, key: Hashable) -> bool:
-        """Return whether something is kept under a key."""
+    def known(self, key: Hashable) -> bytes | None:
+        """Return what is kept under a key; ``None`` for nothing."""
         with self._lock:
-            return key in self._kept
+            if (found := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
+            return found
 
 
 class Recent(Generic[_Key, _Value]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class KeptRound(NamedTuple):
@@ -27,8 +27,11 @@ class KeptRound(NamedTuple):
 ReadRounds = Callable[[int], Sequence[KeptRound]]
 """Returns the kept rounds from a number on, in their order."""
 
-Covers = Callable[[int], bool]
-"""Whether the map of a round has what is looked for. Once one has it, all later ones have."""
+SizeAt = Callable[[int], int]
+"""Returns how many entries a chain has in the map of a round, by the round's number. It never shrinks."""
+
+_STEPS_BY_SIZE: Final = 4
+"""So many steps of a search go by size alone. Where a chain grew in bursts, every second one halves from then on."""
 
 
 class KeptRounds:
@@ -59,37 +62,39 @@ class KeptRounds:
         return self._rounds or self.refresh()
 
 
-def first_covering(rounds: Sequence[KeptRound], covers: Covers, *, since_seconds: float) -> int | None:
-    """Return the place of the first round whose map has something; ``None`` if no map has it.
+def first_covering(rounds: Sequence[KeptRound], size_at: SizeAt, seq: int, *, since_seconds: float) -> int | None:
+    """Return the place of the first round whose map has an entry; ``None`` if no map has it.
+
+    Each question may be two to the database. Where clocks agree it takes three, the last round's included; where they
+    do not, but the chain grew steadily, one more.
 
     Arguments:
         rounds: The rounds.
-        covers: Whether a round's map has it, by the round's number.
+        size_at: How many entries the chain has in a round.
+        seq: The entry's place in the chain.
         since_seconds: When it was appended, by the brokers' clock: the search begins with the round that was made
             next. It is a guess, which saves questions and decides nothing.
     """
-    if not rounds:
+    high = len(rounds) - 1
+    if high < 0 or (high_size := size_at(rounds[high].round)) <= seq:
         return None
-    guess = min(bisect_left(rounds, since_seconds, key=lambda one: one.made_seconds), len(rounds) - 1)
-    step = 1
-    if covers(rounds[guess].round):
-        high = guess
-        low = guess - 1
-        while low >= 0 and covers(rounds[low].round):
-            high, low, step = low, low - step, step * 2
-        low = max(low, -1)
-    else:
-        low = guess
-        high = guess + 1
-        while high < len(rounds) and not covers(rounds[high].round):
-            low, high, step = high, high + step, step * 2
-        if high >= len(rounds):
-            high = len(rounds) - 1
-            if high == low or not covers(rounds[high].round):
-                return None
+    low, low_size = -1, 0  # the map of "high" has it, that of "low" has not
+    guess = bisect_left(rounds, since_seconds, key=lambda one: one.made_seconds)
+    step = 0
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if covers(rounds[middle].round) else (middle, high)
+        place = min(max(guess, low + 1), high - 1)
+        size = size_at(rounds[place].round)
+        if size > seq:
+            high, high_size = place, size
+        else:
+            low, low_size = place, size
+        if not step and high == place:
+            guess = place - 1  # the guess by time was good, if this one has it not
+        elif step > _STEPS_BY_SIZE and step % 2:
+            guess = (low + high) // 2
+        else:
+            guess = low + -(-(seq + 1 - low_size) * (high - low) // (high_size - low_size))
+        step += 1
     return high
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import errors, sql
@@ -16,6 +18,7 @@ from sealstream.schemas.errors import ConfigError, StoreError, Unreachable
 
 _CONNECTIONS_MAX: Final = 4
 _WAITING_MAX: Final = 100
+_TRUSTED_SECONDS: Final = 1.0  # a proof asks several questions, and each check is a round trip as long as a question's
 _CONNECT_SECONDS_MIN: Final = 2  # libpq waits no shorter
 _TRANSIENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58"})
 _UNMIGRATED: Final = (errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName)
@@ -38,13 +41,16 @@ class NotaryReader:
     def __init__(self, database_url: str, *, timeout_seconds: float = 10.0) -> None:
         self._lock = threading.Lock()
         self._opened = False
+        self._used_at: WeakKeyDictionary[psycopg.Connection[Row], float] = WeakKeyDictionary()
         self._conninfo = _conninfo(database_url, timeout_seconds)
-        session = sql.SQL("SET statement_timeout = {}").format(sql.Literal(f"{round(timeout_seconds * 1000)}ms"))
+        timeout = sql.Literal(f"{round(timeout_seconds * 1000)}ms")
+        session = sql.SQL("SET statement_timeout = {}; SET default_transaction_read_only = on").format(timeout)
 
         def configure(connection: psycopg.Connection[Row]) -> None:
-            connection.read_only = True
+            connection.autocommit = (
+                True  # each question is one statement: begin and commit would treble its round trips
+            )
             connection.execute(session)
-            connection.commit()
 
         self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
             self._conninfo,
@@ -54,7 +60,8 @@ class NotaryReader:
             timeout=timeout_seconds,
             reconnect_timeout=timeout_seconds,
             configure=configure,
-            check=ConnectionPool.check_connection,
+            check=self._check,
+            reset=self._returned,
             open=False,
         )
 
@@ -73,6 +80,14 @@ class NotaryReader:
             self._open()
             with self._pool.connection() as connection:
                 return connection.execute(query, arguments, binary=True).fetchall()
+
+    def _returned(self, connection: psycopg.Connection[Row]) -> None:
+        self._used_at[connection] = time.monotonic()
+
+    def _check(self, connection: psycopg.Connection[Row]) -> None:
+        """Refuse a connection that broke while nobody used it; one that answered just now is not asked."""
+        if time.monotonic() - self._used_at.get(connection, 0.0) > _TRUSTED_SECONDS:
+            ConnectionPool.check_connection(connection)
 
     def _open(self) -> None:
         """Open the pool at the first use, behind a connection that says in words why it cannot be had."""

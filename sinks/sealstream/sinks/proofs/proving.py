@@ -33,6 +33,7 @@ from sealstream.schemas.proofs import inclusion_proof, root_from_inclusion
 from sealstream.schemas.tenant_map import MapLeaf, derive_nonce, map_key
 from sealstream.schemas.trust import Reader
 from sealstream.sinks.proofs.archive import Archive, NotKept
+from sealstream.sinks.proofs.seen_notes import SeenNotes
 from sealstream.sinks.proofs.ways import Covering, Ways
 from sealstream.sinks.proofs.writer_schemas import WriterSchemas
 from sealstream.sinks.store.reader import AuditStore
@@ -101,6 +102,7 @@ class Prover:
         self._history = history or KeyHistory()
         self.schemas = schemas or WriterSchemas()
         self.usual_seconds = usual_seconds
+        self._seen_notes = SeenNotes()
 
     def __enter__(self) -> Self:
         return self
@@ -191,7 +193,7 @@ class Prover:
         """
         if self._policy is None:
             return None
-        return verify_rooted(rooted, leaf, Reader(self._policy, int(time.time()), self._history))
+        return verify_rooted(rooted, leaf, self._reader(self._policy))
 
     def _prove(self, record: EventProof, strength: Strength, earlier: bool) -> Proven:
         with naming(record, self.usual_seconds):
@@ -245,7 +247,10 @@ class Prover:
     def _verified(self, proof: ProofFile) -> Evidence | None:
         if self._policy is None:
             return None
-        return verify_proof(proof, Reader(self._policy, int(time.time()), self._history))
+        return verify_proof(proof, self._reader(self._policy))
+
+    def _reader(self, policy: Policy) -> Reader:
+        return Reader(policy, int(time.time()), self._history, verify_note=self._seen_notes.verify)
 
 
 class AsyncProver:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from sealstream.schemas.checkpoint import Checkpoint
@@ -62,14 +63,15 @@ class Ways:
             Unreachable: The database does not answer.
         """
 
-        def covers(number: int) -> bool:
+        @cache
+        def size_at(number: int) -> int:
             place = self.place(number, key)
-            return place is not None and place.leaf.size > seq
+            return 0 if place is None else place.leaf.size
 
         rounds = self.archive.rounds.known()
-        if not rounds or not covers(rounds[-1].round):
+        if not rounds or size_at(rounds[-1].round) <= seq:
             rounds = self.archive.rounds.refresh()
-        at = first_covering(rounds, covers, since_seconds=since_seconds)
+        at = first_covering(rounds, size_at, seq, since_seconds=since_seconds)
         if at is None:
             return None
         place = self.place(rounds[at].round, key)
@@ -116,7 +118,7 @@ class Ways:
         leaf = self.archive.round(number)
         if leaf.round != number:
             raise ProofInvalid(f"what is kept for round {number} is round {leaf.round}")
-        map_path = inclusion_proof(place.index, leaf.chains, self.archive.map_nodes(number, leaf.chains))
+        map_path = inclusion_proof(place.index, leaf.chains, self.archive.map_nodes(number, leaf.chains, place.index))
         with_map = f"the map kept of round {number}"
         _verified(with_map, map_path, place.leaf.hash(), place.index, leaf.chains, leaf.map_root)
         note = self.archive.root_checkpoint(size)
