@@ -60,6 +60,7 @@
     │   ├── StoreDamaged       a stored row does not hold together (names tenant and seq)
     │   │   └── EvidenceDamaged  what is kept of an entry does not lead to the root that was signed
     │   └── TilesDamaged       the published tiles of a log are missing, or are not those of its head (names the logs)
+    ├── RowRefused             a row that is to be imported is no valid event (names its key)
     ├── SourceUnreadable       rows that are to be imported cannot be read as they are
     ├── NotYetProvable         no checkpoint with its quorum covers an entry so far
     ├── Unreachable            a server does not answer within the time given
@@ -426,6 +427,20 @@ class NotYetProvable(SealstreamError):
         message: Which entry, since when it is there, and how long this normally takes.
         hint: What to do about it.
     """
+
+
+class RowRefused(SealstreamError):
+    """A row that is to be imported is no valid event, and the import stops before it.
+
+    Arguments:
+        key: What names the row in its source: its key, or its line.
+        message: What is wrong with it.
+        hint: What to do about it.
+    """
+
+    def __init__(self, key: str, message: str, *, hint: str = "") -> None:
+        super().__init__(f"row {key}: {message}", hint=hint)
+        self.key = key
 
 
 class SourceUnreadable(SealstreamError):
