@@ -13,6 +13,7 @@ from sealstream.deploy.cli import main
 from sealstream.deploy.cli.output import ExitCode
 from sealstream.kafka.client import consumer_config
 from sealstream.kafka.partition import partition_of
+from sealstream.processors import examining
 from sealstream.processors import keeper as keeping
 from sealstream.processors.chaining import Link
 from sealstream.processors.epochs import Start, carry_out, prepare
@@ -49,6 +50,12 @@ Run = Callable[..., tuple[int, Any]]
 EVENTS = 50  # of the fixture `chained`
 FOREIGN = Link(b"nobody", 7, bytes(32))
 OTHER = Link(b"", 3, b"\x07" * 32)
+
+
+@pytest.fixture(autouse=True)
+def soon_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a difference be taken for damage sooner than in operation: nothing that happens here surfaces late."""
+    monkeypatch.setattr(examining, "SETTLE_SECONDS", 0.5)
 
 
 @pytest.fixture
