@@ -18,7 +18,7 @@ from sealstream.schemas.violation import ViolationType
 from sealstream.sinks.verifier.chains import Chains
 from sealstream.sinks.verifier.clients import reader
 from sealstream.sinks.verifier.diagnosis import Finding, claim_of
-from sealstream.sinks.verifier.records import Chain, ChainedRecord, chained_record
+from sealstream.sinks.verifier.records import Chain, ChainedRecord, Head, chained_record
 from sealstream.sinks.verifier.rules import Rules
 from sealstream.sinks.verifier.source import ASK_SECONDS, FETCH_RECORDS, POLL_SECONDS, Interrupted, is_passing
 from sealstream.sinks.verifier.state import Position, StateReader
@@ -142,7 +142,7 @@ class Loader:
                 hint="its retention must be longer than the window by two days: sealstream topics check",
             )
         suspects = [(chains.get(name), end) for name, end in last.items()]
-        return [(chain, _altered(chain)) for chain, end in suspects if chain and _is_gone(chain, end, recent)]
+        return [(chain, _altered(chain, end)) for chain, end in suspects if chain and _is_gone(chain, end, recent)]
 
     def coming(self, number: int, start: int) -> Iterator[ChainedRecord]:
         """Return what stands on audit.chained from an offset on, to its present end.
@@ -214,6 +214,10 @@ def _is_gone(chain: Chain, end: tuple[int, bytes], recent: deque[bytes]) -> bool
     return end != (chain.head.seq - 1, chain.head.prev) and chain.head.prev not in recent
 
 
-def _altered(chain: Chain) -> Finding:
+def _altered(chain: Chain, end: tuple[int, bytes]) -> Finding:
+    """Return what is wrong with a chain; what stands in the place of its last entry is where it may go on."""
     message = "audit.chained no longer holds the entry that was verified last"
+    seq, digest = end
+    if seq == chain.head.seq - 1:
+        chain.other = Head(seq + 1, digest)
     return Finding(ViolationType.EDITED, chain.name.decode(), chain.head.seq - 1, None, message)
