@@ -1,11 +1,10 @@
-"""Into the outbox through SQLAlchemy: sessions and connections, of asyncio too, with any driver for PostgreSQL."""
+"""Into the outbox through SQLAlchemy: sessions and connections, with any driver for PostgreSQL."""
 
 from __future__ import annotations
 
 from typing import Any, TypeAlias, Unpack, overload
 
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
 from sealstream.producers.event_fields import EventFields
@@ -14,11 +13,13 @@ from sealstream.producers.outbox.row import OutboxRow
 from sealstream.schemas.event import AuditEvent
 
 Place: TypeAlias = Session | Connection
-AsyncPlace: TypeAlias = AsyncSession | AsyncConnection
 
 
 class SessionOutbox(OutboxBase):
-    """The outbox in a session's or connection's transaction."""
+    """The outbox in a session's or connection's transaction.
+
+    With asyncio, let the session call it: ``await session.run_sync(outbox.log, event)``.
+    """
 
     @overload
     def log(self, session: Place, event: AuditEvent, /) -> OutboxRow: ...
@@ -46,24 +47,6 @@ class SessionOutbox(OutboxBase):
         connection = session.connection() if isinstance(session, Session) else session
         _check_transaction(connection)
         connection.execute(text(self.table.named_insert_sql), row.named_parameters)
-        return row
-
-
-class AsyncSessionOutbox(OutboxBase):
-    """The outbox in the transaction of an asyncio session or connection."""
-
-    @overload
-    async def log(self, session: AsyncPlace, event: AuditEvent, /) -> OutboxRow: ...
-
-    @overload
-    async def log(self, session: AsyncPlace, /, **fields: Unpack[EventFields]) -> OutboxRow: ...
-
-    async def log(self, session: AsyncPlace, event: AuditEvent | None = None, /, **fields: Any) -> OutboxRow:
-        """Add an event to the transaction of a session or connection: :meth:`SessionOutbox.log` for asyncio."""
-        row = self._row(event, fields)
-        connection = await session.connection() if isinstance(session, AsyncSession) else session
-        await connection.run_sync(_check_transaction)
-        await connection.execute(text(self.table.named_insert_sql), row.named_parameters)
         return row
 
 

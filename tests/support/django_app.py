@@ -1,0 +1,49 @@
+"""Django, set up as far as the tests of what speaks to it need."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import django
+from django.conf import settings
+from django.db import connections
+
+
+def set_up() -> None:
+    """Set Django up once in this process."""
+    if not settings.configured:
+        settings.configure(
+            DATABASES={"default": {"ENGINE": "django.db.backends.dummy"}},
+            ALLOWED_HOSTS=["*"],
+            ROOT_URLCONF="support.django_urls",
+            SECRET_KEY="tests only",
+            USE_TZ=True,
+        )
+        django.setup()
+
+
+@contextlib.contextmanager
+def database(alias: str, url: str) -> Generator[Any]:
+    """Let Django know a database, and close what it has opened there in the end."""
+    set_up()
+    parts = urlsplit(url)
+    known = cast("dict[str, dict[str, Any]]", connections.databases)
+    default = known["default"]
+    known[alias] = default | {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.path.lstrip("/"),
+        "USER": parts.username or "",
+        "PASSWORD": parts.password or "",
+        "HOST": parts.hostname or "",
+        "PORT": parts.port or "",
+    }
+    connection = cast("Any", connections[alias])
+    try:
+        yield connection
+    finally:
+        connection.close()
+        del connections[alias]
+        del known[alias]
