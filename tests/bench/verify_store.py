@@ -10,10 +10,9 @@ from __future__ import annotations
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -21,33 +20,20 @@ import psutil
 import psycopg
 
 from bench.common import Machine, Options, Result, collect
+from bench.filled import fill
 from bench.published import publish_store
 from bench.servers import serve
-from bench.source import keyed_events
 from bench.usage import cpu_seconds
-from sealstream.kafka.partition import partition_of
-from sealstream.schemas.entry import (
-    PAYLOAD_PREFIX,
-    ZERO_HASH,
-    Genesis,
-    Kind,
-    entry_hash,
-    pack_trusted,
-    payload_digest,
-)
+from sealstream.schemas.entry import PAYLOAD_PREFIX
 from sealstream.schemas.errors import StoreError
 from sealstream.sinks.verifier.audit import verify_store
 from sealstream.sinks.verifier.published import Against
-from support.chained import INSTANCE, RECEIVED, Sealed
 from support.providers import fresh_database
 from support.shell import Shell
-from support.stores import Feeder, migrated
+from support.stores import migrated
 
 EVENTS: Final = 500_000
 PEER: Final = "bare_loop"
-_BATCH_RECORDS: Final = 10_000
-_TOPIC_ID: Final = bytes(range(16))
-_ID_AT: Final = 11  # in single-object encoding, behind the id's size
 _MICROSECONDS: Final = 1_000_000
 _CPU_RATE: Final = "entries_per_cpu_second"
 _ROWS: Final = b"""COPY (
@@ -99,59 +85,6 @@ def run(options: Options) -> Result:
         machine=replace(machine, versions=dict(machine.versions) | servers.versions),
         notes=_NOTES,
     )
-
-
-def fill(url: str, options: Options) -> int:
-    """Store events as the sink does, and return how many entries they are."""
-    feeder = Feeder(url, partitions=options.partitions)
-    try:
-        feeder.claim()
-        records, stored = _chained(options), 0
-        while taken := list(islice(records, _BATCH_RECORDS)):
-            batch = feeder.batch(taken)
-            feeder.writer.write(batch)
-            feeder.offsets |= dict(batch.ends)
-            stored += len(taken)
-            options.progress(f"storing: {stored:,} entries")
-    finally:
-        feeder.writer.close()
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("VACUUM ANALYZE")  # as PostgreSQL does by itself before long
-    return stored
-
-
-def _chained(options: Options) -> Iterator[Sealed]:
-    """Yield what the processor makes of the events, geneses included."""
-    genesis = Genesis(INSTANCE, options.partitions).payload()
-    heads: dict[bytes, tuple[int, bytes]] = {}
-    offsets = [0] * options.partitions
-    for key, value in keyed_events(options.tenants, 0, options.events):
-        partition = partition_of(key, options.partitions)
-        if key not in heads:
-            heads[key] = (-1, ZERO_HASH)
-            yield _sealed(heads, Kind.GENESIS, key, genesis, b"", partition, offsets[partition])
-        event_id = value[_ID_AT : _ID_AT + value[_ID_AT - 1] // 2]
-        yield _sealed(heads, Kind.EVENT, key, value, event_id, partition, offsets[partition])
-        offsets[partition] += 1
-
-
-def _sealed(
-    heads: dict[bytes, tuple[int, bytes]],
-    kind: Kind,
-    tenant: bytes,
-    payload: bytes,
-    event_id: bytes,
-    partition: int,
-    offset: int,
-) -> Sealed:
-    """Return the next record of a chain, and move its head."""
-    seq, prev = heads[tenant]
-    received, digest = RECEIVED + 1000 * offset, payload_digest(payload)
-    entry = pack_trusted(
-        kind, 0, tenant, seq + 1, prev, received, _TOPIC_ID, partition, offset, 0, event_id, len(payload), digest
-    )
-    heads[tenant] = (seq + 1, entry_hash(entry))
-    return Sealed(partition, tenant, payload, entry)
 
 
 def _measure(work: Callable[[], int], entries: int, server: psutil.Process | None) -> dict[str, float]:

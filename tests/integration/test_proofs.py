@@ -25,6 +25,7 @@ from sealstream.schemas.proof_file import ProofFile
 from sealstream.schemas.trust import Reader
 from sealstream.sinks.notary.migrate import migrate as migrate_notary
 from sealstream.sinks.notary.superseded import edge_places
+from sealstream.sinks.proofs import notary_reader
 from sealstream.sinks.proofs.archive import Archive
 from sealstream.sinks.proofs.exporting import Exporter
 from sealstream.sinks.proofs.notary_reader import NotaryReader
@@ -258,6 +259,17 @@ def test_reader_of_the_notary_may_change_nothing(kept: Kept) -> None:
     database = NotaryReader(kept.store.login("sealstream_notary_reader"))
     assert database.rows(sql.SQL("SELECT current_setting('transaction_read_only')")) == [("on",)]
     database.close()
+
+
+def test_connection_that_broke_while_nobody_used_it_is_replaced(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a restart of the server the next proof is made as if nothing had happened."""
+    with AuditStore(kept.store.reader("*")) as store, kept.prover(store) as prover:
+        prover.get_record_proof("acme", 5)
+        kept.store.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sealstream-proofs'"
+        )
+        monkeypatch.setattr(notary_reader, "_TRUSTED_SECONDS", 0.0)  # as if some time had passed
+        assert prover.get_record_proof("acme", 250).proof.rooted.round == 2
 
 
 def test_what_the_notary_leaves_behind_is_what_proofs_are_made_from(database_url: str, tmp_path: Path) -> None:
