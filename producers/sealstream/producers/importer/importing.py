@@ -1,0 +1,154 @@
+"""One run of an import, from its files to its servers: what the command line calls, and a program may."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from sealstream.kafka.client import KafkaConnection
+from sealstream.kafka.topics import TopicNames
+from sealstream.producers.client import SyncAuditLog
+from sealstream.producers.importer.check import ChainReader, CheckResult, ImportCheck
+from sealstream.producers.importer.events import EventMaker, JobKey
+from sealstream.producers.importer.job import Identity, Job, Stage
+from sealstream.producers.importer.landed import Landed, end_offsets, landed
+from sealstream.producers.importer.mapping import Mapping
+from sealstream.producers.importer.opening import open_source
+from sealstream.producers.importer.quarantine import Quarantine
+from sealstream.producers.importer.rows import Source
+from sealstream.producers.importer.run import PUBLISH_SECONDS, Importer, OnBadRow, OnProgress, RunResult
+
+_LINGER_SECONDS: Final = 0.05
+"""Nobody waits for a single row, and fewer requests cost less."""
+_QUEUE_EVENTS: Final = 100_000
+_CLOSE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where events go.
+
+    Arguments:
+        kafka: How to reach Kafka.
+        instance: The instance's name.
+        topics: Its topics.
+    """
+
+    kafka: KafkaConnection
+    instance: str
+    topics: TopicNames
+
+
+def quarantine_path(job: Path) -> Path:
+    """Return where the bad rows of a job go: beside its file."""
+    return job.with_name(f"{job.name}.quarantine.ndjson")
+
+
+def run_import(
+    *,
+    source: str,
+    mapping: Mapping,
+    job: Path,
+    destination: Destination,
+    on_bad_row: OnBadRow = "stop",
+    on_progress: OnProgress | None = None,
+) -> RunResult:
+    """Begin an import, or go on with it where it was, and return what has come of it.
+
+    Arguments:
+        source: A PostgreSQL URL, or a file's path.
+        mapping: How rows become events.
+        job: The job's file; made if it is not there.
+        destination: Where the events go.
+        on_bad_row: ``stop`` at a row that is no valid event, or put it into ``quarantine`` and go on.
+        on_progress: Is told how far it is.
+
+    Raises:
+        ConfigError: The job began with another source, mapping or instance, or one of them is wrong.
+        RowRefused: A row is bad, and the policy is to stop there.
+        SourceUnreadable: The source cannot be read, or the log no longer says what a run before has written.
+        DeliveryError: Kafka did not take an event in time; run again.
+        Unreachable: Kafka or the source does not answer; run again.
+        UnsafeState: A row was changed while the import was interrupted.
+    """
+    topic = destination.topics.events
+    with ExitStack() as stack:
+        rows: Source = stack.enter_context(open_source(source, mapping))
+        identity = _identity(rows, mapping, destination)
+        ends = partial(end_offsets, destination.kafka, topic)
+        found: Landed = {}
+        if job.exists():
+            opened = stack.enter_context(Job(job))
+            opened.check(identity)
+            if opened.progress.stage is not Stage.DONE:
+                found = landed(
+                    destination.kafka, topic, opened.progress.floors, JobKey(opened.name, opened.secret).prefix
+                )
+        else:
+            EventMaker(mapping, rows, JobKey("none", b""))  # what is wrong with the mapping leaves no job behind
+            opened = stack.enter_context(Job.create(job, identity, dict(ends())))
+        quarantine = stack.enter_context(Quarantine(quarantine_path(job), opened.progress.quarantine_bytes))
+        audit = stack.enter_context(_audit_log(destination))
+        return Importer(
+            job=opened,
+            source=rows,
+            maker=EventMaker(mapping, rows, JobKey(opened.name, opened.secret)),
+            audit=audit,
+            found=found,
+            quarantine=quarantine,
+            on_bad_row=on_bad_row,
+            mapping_digest=mapping.digest,
+            end_offsets=ends,
+            on_progress=on_progress,
+        ).run()
+
+
+def check_import(
+    *,
+    source: str,
+    mapping: Mapping,
+    job: Path,
+    destination: Destination,
+    reader: ChainReader,
+    on_progress: OnProgress | None = None,
+) -> CheckResult:
+    """Read the source of a job that is done once more, and hold it against the chains.
+
+    Arguments:
+        source: As for :func:`run_import`.
+        mapping: The very mapping that the job was run with.
+        job: The job's file.
+        destination: Instance and topics; Kafka is not asked.
+        reader: The store.
+        on_progress: Is told how far it is.
+
+    Raises:
+        ConfigError: The job is not done, or is one of another source, mapping or instance.
+        SourceUnreadable, Unreachable, StoreError: The source or the store cannot be read.
+    """
+    with ExitStack() as stack:
+        opened = stack.enter_context(Job(job))
+        rows: Source = stack.enter_context(open_source(source, mapping))
+        opened.check(_identity(rows, mapping, destination))
+        maker = EventMaker(mapping, rows, JobKey(opened.name, opened.secret))
+        return ImportCheck(job=opened, source=rows, maker=maker, reader=reader, on_progress=on_progress).run()
+
+
+def _identity(rows: Source, mapping: Mapping, destination: Destination) -> Identity:
+    return Identity(destination.instance, destination.topics.events, rows.description, mapping.digest.hex())
+
+
+def _audit_log(destination: Destination) -> SyncAuditLog:
+    return SyncAuditLog(
+        kafka=destination.kafka,
+        instance=destination.instance,
+        topics=destination.topics,
+        when_full="block",
+        timeout_seconds=PUBLISH_SECONDS,
+        queue_events_max=_QUEUE_EVENTS,
+        linger_seconds=_LINGER_SECONDS,
+        close_timeout_seconds=_CLOSE_SECONDS,
+    )
