@@ -35,7 +35,7 @@ from support.harness import LogRecord
 from support.outbox import PARTITIONS, SECONDS, OutboxStage, event_id_of
 from support.publish import event_value
 from support.shell import Shell
-from support.workers import wait_for
+from support.workers import Worker, wait_for
 
 
 @pytest.fixture
@@ -55,6 +55,11 @@ def add(connection: psycopg.Connection, number: int, *, tenant: str = "acme", no
     )
 
 
+def event() -> AuditEvent:
+    """Return an event."""
+    return AuditEvent(tenant="acme", actor=Actor("user", "u-1"), action="document.updated")
+
+
 class TestTransactions:
     """An event shares the fate of the business data."""
 
@@ -62,8 +67,8 @@ class TestTransactions:
         """The event of a committed transaction is published once, just as it was logged; others never existed."""
         with psycopg.connect(stage.url) as connection:
             connection.execute("INSERT INTO document VALUES ('a')")
-            event = AuditEvent(tenant="acme", actor=Actor("user", "ü-1"), action="文書.更新", metadata={"k": "v"})
-            kept = Outbox().log(connection, event)
+            logged = AuditEvent(tenant="acme", actor=Actor("user", "ü-1"), action="文書.更新", metadata={"k": "v"})
+            kept = Outbox().log(connection, logged)
             connection.commit()
             add(connection, 2)
             connection.rollback()
@@ -80,31 +85,30 @@ class TestTransactions:
         assert record.key == b"acme"
         assert record.partition == partition_of(b"acme", PARTITIONS)
         found = EventReader().read(kept.value)
-        assert (found.id, found.action, found.salt) == (kept.id, "文書.更新", event.salt)
-        assert kept.id == f"outbox:audit_outbox:{event.id}"
+        assert (found.id, found.action, found.salt) == (kept.id, "文書.更新", logged.salt)
+        assert kept.id == f"outbox:audit_outbox:{logged.id}"
         assert stage.rows() == 0
 
     async def test_every_way_in_joins_the_callers_transaction(self, stage: OutboxStage) -> None:
         """Psycopg's cursors and asyncio connections, SQLAlchemy's sessions and Django: all commit and roll back."""
-        fields = {"tenant": "acme", "actor": "user:u-1", "action": "document.updated"}
         rows: list[OutboxRow] = []
         with psycopg.connect(stage.url, autocommit=True) as connection, connection.transaction():
-            rows.append(Outbox().log(connection.cursor(), **fields))  # type: ignore[arg-type]
+            rows.append(Outbox().log(connection.cursor(), event()))
         async with await psycopg.AsyncConnection.connect(stage.url) as later:
-            rows.append(await AsyncOutbox().log(later, **fields))  # type: ignore[arg-type]
+            rows.append(await AsyncOutbox().log(later, event()))
             await later.commit()
-            await AsyncOutbox().log(later, **fields)  # type: ignore[arg-type]
+            await AsyncOutbox().log(later, event())
             await later.rollback()
         url = urlsplit(stage.url)._replace(scheme="postgresql+psycopg").geturl()
         engine = create_engine(url)
         with Session(engine) as session:
-            rows.append(SessionOutbox().log(session, **fields))  # type: ignore[arg-type]
+            rows.append(SessionOutbox().log(session, event()))
             session.commit()
-            SessionOutbox().log(session, **fields)  # type: ignore[arg-type]
+            SessionOutbox().log(session, event())
             session.rollback()
         engine.dispose()
         with ThreadPoolExecutor(1) as thread:  # Django refuses to be called in an event loop
-            rows += thread.submit(_with_django, stage.url, fields).result()
+            rows += thread.submit(_with_django, stage.url).result()
 
         with stage.relaying():
             stage.wait_until_empty()
@@ -145,19 +149,16 @@ class TestTransactions:
         assert stage.published_ids() == [second.id, first.id]
 
 
-def _with_django(url: str, fields: dict[str, str]) -> list[OutboxRow]:
+def _with_django(url: str) -> list[OutboxRow]:
     """Log in one transaction of Django's that commits, and in one that does not."""
     with django_app.database("app", url):
-        from django.db import transaction  # noqa: PLC0415 - after Django is set up
-
-        from sealstream.producers.outbox.django import DjangoOutbox  # noqa: PLC0415
+        from sealstream.producers.outbox.django import DjangoOutbox  # noqa: PLC0415 - after Django is set up
 
         outbox = DjangoOutbox(using="app")
-        with transaction.atomic(using="app"):
-            row = outbox.log(**fields)  # type: ignore[arg-type]
-        with transaction.atomic(using="app"):
-            outbox.log(**fields)  # type: ignore[arg-type]
-            transaction.set_rollback(True, using="app")
+        with django_app.atomic("app"):
+            row = outbox.log(event())
+        with django_app.atomic("app", rollback=True):
+            outbox.log(event())
         return [row]
 
 
@@ -335,9 +336,9 @@ class TestSideBySide:
         assert len(records) > sum(len(rows) for rows in committed.values()), "nothing was sent twice"
 
 
-def _published(relay: object) -> float:
+def _published(relay: Worker) -> float:
     """Return how many rows a relay says that it has published."""
-    status, text = relay.get("/metrics")  # type: ignore[attr-defined]
+    status, text = relay.get("/metrics")
     found = re.search(r"^sealstream_outbox_published_total (\S+)$", text, re.MULTILINE)
     return float(found[1]) if status == 200 and found else 0.0
 

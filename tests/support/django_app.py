@@ -7,9 +7,9 @@ from collections.abc import Generator
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-import django
-from django.conf import settings
-from django.db import connections
+import django  # type: ignore[import-untyped]  # Django has no types
+from django.conf import settings  # type: ignore[import-untyped]
+from django.db import connections, transaction  # type: ignore[import-untyped]
 
 
 def set_up() -> None:
@@ -47,3 +47,12 @@ def database(alias: str, url: str) -> Generator[Any]:
         connection.close()
         del connections[alias]
         del known[alias]
+
+
+@contextlib.contextmanager
+def atomic(alias: str, *, rollback: bool = False) -> Generator[None]:
+    """Run a block in a transaction of Django's, which commits or is rolled back."""
+    with cast("Any", transaction).atomic(using=alias):
+        yield
+        if rollback:
+            cast("Any", transaction).set_rollback(True, using=alias)
