@@ -12,13 +12,13 @@ import pytest
 from sealstream.schemas.codec import EventReader, encode_event
 from sealstream.schemas.entry import Kind, Quarantine
 from sealstream.schemas.event import Actor, AuditEvent
-from sealstream.sinks.store.database import Connection
 from sealstream.sinks.store.derive import Deriver, Stored
 from sealstream.sinks.store.reader import AsyncAuditStore, AuditStore
 from sealstream.sinks.store.rebuild import rebuild_events
 from sealstream.sinks.store.rows import EventRow
 from sealstream.sinks.store.search_rows import Chunk, derive_chunk, prepare_session, search_lag
 from sealstream.sinks.store.session import open_session
+from sealstream.worker.postgres_session import Connection
 from support.chained import RECEIVED, Chains, Sealed
 from support.stores import Feeder, TestStore, migrated, open_feeder
 

@@ -14,8 +14,8 @@ from sealstream.schemas.errors import InstanceDiffers, SourceGap, StoreError, Un
 from sealstream.schemas.event import Actor, AuditEvent
 from sealstream.schemas.violation import Violation, ViolationType
 from sealstream.sinks.store.continuity import Head
-from sealstream.sinks.store.database import Connection
 from sealstream.sinks.store.writer import StoreWriter
+from sealstream.worker.postgres_session import Connection
 from support.chained import Chains, Sealed
 from support.stores import TOPIC_ID, Feeder, TestStore, migrated, open_feeder
 

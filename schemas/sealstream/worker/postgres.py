@@ -1,4 +1,4 @@
-"""PostgreSQL databases of others, such as an application's: connections whose errors name the setting at fault."""
+"""PostgreSQL, the store's, the notary's or others': connections whose errors name the setting at fault."""
 
 from __future__ import annotations
 
@@ -32,11 +32,37 @@ class Database:
         setting: The setting with the URL, or what else errors shall call the database.
         absent_hint: What to do where a table is missing.
         rights_hint: What to do where the login may not do what it must.
+        unique_passes: Whether a unique violation is raised as psycopg's: who adds rows knows what it means.
     """
 
     setting: str
     absent_hint: str
     rights_hint: str
+    unique_passes: bool = False
+
+    def conninfo(self, url: str, *, application: str, timeout_seconds: float, connect_seconds: float) -> str:
+        """Return what libpq connects with.
+
+        Arguments:
+            url: A PostgreSQL URL; what it says itself stands.
+            application: The name under which the server shows the connection.
+            timeout_seconds: How long sent data may stay unanswered.
+            connect_seconds: How long connecting may take.
+
+        Raises:
+            ConfigError: The URL cannot be understood.
+        """
+        defaults = {
+            "application_name": application,
+            "connect_timeout": str(max(_CONNECT_SECONDS_MIN, round(connect_seconds))),
+            "tcp_user_timeout": str(round(timeout_seconds * 1000)),
+        }
+        try:
+            return make_conninfo(url, **{**defaults, **conninfo_to_dict(url)})
+        except psycopg.ProgrammingError:  # its message would repeat the URL, password included
+            raise ConfigError(
+                f"{self.setting} is no PostgreSQL URL", hint="give postgresql://user@host:5432/database"
+            ) from None
 
     def connect(self, url: str, *, application: str, timeout_seconds: float) -> Connection:
         """Return a new connection in autocommit mode; transactions are begun explicitly, and no wait is endless.
@@ -51,17 +77,12 @@ class Database:
             Unreachable: The server does not answer, or refuses the connection; says why.
             StoreError: The server refuses what every session begins with.
         """
-        defaults = {
-            "application_name": application,
-            "connect_timeout": str(min(round(CONNECT_SECONDS_MAX), max(_CONNECT_SECONDS_MIN, round(timeout_seconds)))),
-            "tcp_user_timeout": str(round(timeout_seconds * 1000)),
-        }
-        try:
-            info = make_conninfo(url, **{**defaults, **conninfo_to_dict(url)})
-        except psycopg.ProgrammingError:  # its message would repeat the URL, password included
-            raise ConfigError(
-                f"{self.setting} is no PostgreSQL URL", hint="give postgresql://user@host:5432/database"
-            ) from None
+        info = self.conninfo(
+            url,
+            application=application,
+            timeout_seconds=timeout_seconds,
+            connect_seconds=min(CONNECT_SECONDS_MAX, timeout_seconds),
+        )
         with self.translated():
             connection = psycopg.connect(info, autocommit=True)
             try:
@@ -82,9 +103,12 @@ class Database:
         try:
             yield
         except psycopg.Error as error:
-            raise self._translate(error) from error
+            if self.unique_passes and isinstance(error, errors.UniqueViolation):
+                raise
+            raise self.translate(error) from error
 
-    def _translate(self, error: psycopg.Error) -> Unreachable | StoreError:
+    def translate(self, error: psycopg.Error) -> Unreachable | StoreError:
+        """Return PostgreSQL's error as this project's."""
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         state = error.sqlstate or ""
         if isinstance(error, _ABSENT):

@@ -9,7 +9,8 @@ from sealstream.schemas.codec import EventReader
 from sealstream.schemas.entry import Kind
 from sealstream.schemas.errors import StoreError
 from sealstream.schemas.event import AuditEvent
-from sealstream.sinks.store.database import Connection, connect, translated
+from sealstream.sinks.store.database import connect, translated
+from sealstream.worker.postgres_session import Connection
 
 _CLIENT: Final = "sealstream-demo"
 SWITCH: Final = "SET LOCAL session_replication_role = replica"

@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 
 from sealstream.schemas.errors import Unreachable
-from sealstream.sinks.notary.postgres import STORE, translated
+from sealstream.sinks.notary.postgres import STORE
 from sealstream.sinks.notary.stored_rows import CopyRow
 from sealstream.worker.postgres_session import Connection
 
@@ -40,7 +40,7 @@ def copy_rows(connection: Connection, query: sql.Composed, *, timeout_seconds: f
         StoreError: The server refuses.
     """
     statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT BINARY)").format(query)
-    with translated(STORE), connection.cursor() as cursor, cursor.copy(statement) as copy:
+    with STORE.translated(), connection.cursor() as cursor, cursor.copy(statement) as copy:
         try:
             yield from _blocks(connection, timeout_seconds)
             copy.read()  # behind the last row: psycopg sees the end

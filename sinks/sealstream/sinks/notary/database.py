@@ -18,7 +18,7 @@ from sealstream.schemas.compact_range import CompactRange
 from sealstream.schemas.errors import StoreError, WriterConflict
 from sealstream.schemas.merkle import EMPTY_ROOT
 from sealstream.sinks.notary.migrate import require_current
-from sealstream.sinks.notary.postgres import NOTARY, connect, translated
+from sealstream.sinks.notary.postgres import APPLICATION, NOTARY
 from sealstream.sinks.notary.steps import (
     ChainHead,
     LogHead,
@@ -335,10 +335,12 @@ class NotaryDatabase:
         """Begin a transaction whose commit is durable; whatever fails within, the connection is given up."""
         try:
             if self._connection is None or self._connection.closed:
-                self._connection = connect(self._url, setting=NOTARY, timeout_seconds=self._timeout_seconds)
+                self._connection = NOTARY.connect(
+                    self._url, application=APPLICATION, timeout_seconds=self._timeout_seconds
+                )
                 require_current(self._connection)
             connection = self._connection
-            with translated(NOTARY), connection.transaction():
+            with NOTARY.translated(), connection.transaction():
                 # A head that a power cut takes back after its signature has left would be signed for a second time.
                 connection.execute("SET LOCAL synchronous_commit = on")
                 yield connection

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Final
 
 from sealstream.schemas.errors import StoreError
-from sealstream.sinks.notary.postgres import NOTARY, connect, translated
+from sealstream.sinks.notary.postgres import APPLICATION, NOTARY
 from sealstream.worker.migrations import Migration, pending_migrations, shipped_migrations
 from sealstream.worker.postgres_session import Connection
 
@@ -40,8 +40,8 @@ def migrate(url: str, *, timeout_seconds: float = 30.0) -> list[Migration]:
         Unreachable: PostgreSQL does not answer.
     """
     with (
-        connect(url, setting=NOTARY, timeout_seconds=timeout_seconds) as connection,
-        translated(NOTARY),
+        NOTARY.connect(url, application=APPLICATION, timeout_seconds=timeout_seconds) as connection,
+        NOTARY.translated(),
         connection.transaction(),
     ):
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
@@ -63,7 +63,7 @@ def require_current(connection: Connection) -> None:
         StoreError: It was not migrated, or not far enough.
         Unreachable: PostgreSQL does not answer.
     """
-    with translated(NOTARY):
+    with NOTARY.translated():
         row = connection.execute("SELECT max(number) FROM sealstream_notary.migrations").fetchone()
     newest, needed = (row[0] if row else None), migrations()[-1].number
     if not isinstance(newest, int) or newest < needed:

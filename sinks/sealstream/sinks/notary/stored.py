@@ -12,7 +12,7 @@ from psycopg import sql
 
 from sealstream.schemas.errors import StoreError
 from sealstream.sinks.notary.copying import copy_rows
-from sealstream.sinks.notary.postgres import STORE, connect, translated
+from sealstream.sinks.notary.postgres import APPLICATION, STORE
 from sealstream.sinks.notary.stored_rows import CopyRow, Link, RowReader
 from sealstream.worker.postgres_session import Connection, abort_session, close_session
 
@@ -153,11 +153,13 @@ class Store:
         """
         try:
             if self._connection is None or self._connection.closed:
-                self._connection = connect(self._url, setting=STORE, timeout_seconds=self._timeout_seconds)
+                self._connection = STORE.connect(
+                    self._url, application=APPLICATION, timeout_seconds=self._timeout_seconds
+                )
                 _require_all(self._connection)
                 self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 self._connection.read_only = True
-            with translated(STORE), self._connection.transaction():
+            with STORE.translated(), self._connection.transaction():
                 yield Snapshot(self._connection, self._rows, self._timeout_seconds)
         except BaseException:
             self.close()
@@ -185,7 +187,7 @@ class Snapshot:
 
     def partitions(self) -> list[int]:
         """Return the source partitions that the store has room for, in order."""
-        with translated(STORE):
+        with STORE.translated():
             rows = self._connection.execute(
                 "SELECT c.relname FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid"
                 " WHERE i.inhparent = 'sealstream.entries'::regclass"
@@ -198,13 +200,13 @@ class Snapshot:
 
     def topics(self, partition: int) -> list[bytes]:
         """Return the UUIDs of the source topics that a partition has entries of."""
-        with translated(STORE):
+        with STORE.translated():
             rows = self._connection.execute(_TOPICS, {"n": partition}, binary=True).fetchall()
         return [topic_id for (topic_id,) in rows]
 
     def gap_topics(self, partition: int, chain: str, begin: int, *, count: int) -> list[bytes]:
         """Return the UUIDs of the topics of which a partition's own chain has gaps among so many seqs from one on."""
-        with translated(STORE):
+        with STORE.translated():
             rows = self._connection.execute(
                 _GAP_TOPICS, (chain, begin, begin + count, partition), binary=True
             ).fetchall()
@@ -212,13 +214,13 @@ class Snapshot:
 
     def last_offset(self, topic_id: bytes, partition: int) -> int:
         """Return the last offset that an entry stands for; -1 if there is none."""
-        with translated(STORE):
+        with STORE.translated():
             row = self._connection.execute(_LAST_OFFSET, (partition, topic_id)).fetchone()
         return -1 if row is None or row[0] is None else int(row[0])
 
     def first_time(self, topic_id: bytes, partition: int, begin: int = 0) -> int | None:
         """Return when the broker took the first record from an offset on that has a time, in microseconds."""
-        with translated(STORE):
+        with STORE.translated():
             row = self._connection.execute(_FIRST_TIME, (partition, topic_id, begin)).fetchone()
         return None if row is None else int(row[0])
 
@@ -324,7 +326,7 @@ class Snapshot:
         rest = list(places)
         for begin in range(0, len(rest), LOOKED_UP_MAX):
             part = rest[begin : begin + LOOKED_UP_MAX]
-            with translated(STORE):
+            with STORE.translated():
                 rows = self._connection.execute(
                     _LAST_ENTRIES, ([chain for chain, _ in part], [seq for _, seq in part]), binary=True
                 ).fetchall()
@@ -339,7 +341,7 @@ class Snapshot:
         """
         rest = iter(sizes)
         while part := list(islice(rest, LOOKED_UP_MAX)):
-            with translated(STORE):
+            with STORE.translated():
                 rows = self._connection.execute(
                     _ENDS, ([chain for chain, _ in part], [size for _, size in part]), binary=True
                 ).fetchall()
@@ -352,10 +354,10 @@ class Snapshot:
 
     def _copied(self, query: sql.Composed) -> Iterator[list[CopyRow]]:
         # How long a copy takes depends on who takes the rows; how long the server is silent is limited instead.
-        with translated(STORE):
+        with STORE.translated():
             self._connection.execute("SET LOCAL statement_timeout = 0")
         yield from copy_rows(self._connection, query, timeout_seconds=self._timeout_seconds)
-        with translated(STORE):
+        with STORE.translated():
             self._connection.execute(
                 sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(round(self._timeout_seconds * 1000)))
             )
@@ -381,7 +383,7 @@ def _require_all(connection: Connection) -> None:
     Raises:
         StoreError: It cannot.
     """
-    with translated(STORE):
+    with STORE.translated():
         row = connection.execute("SELECT row_security_active('sealstream.entries')").fetchone()
         if row == (False,):
             return

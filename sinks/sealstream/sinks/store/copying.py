@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from psycopg import sql
 
 from sealstream.sinks.store.binary import COPY_HEADER, COPY_TRAILER, packer
-from sealstream.sinks.store.database import Connection
 from sealstream.sinks.store.rows import (
     ENTRY_COLUMNS,
     EVENT_COLUMNS,
@@ -15,6 +14,7 @@ from sealstream.sinks.store.rows import (
     RETENTION_CLASS,
     EventRow,
 )
+from sealstream.worker.postgres_session import Connection
 
 pack_entry_row = packer(tuple(ENTRY_COLUMNS.values()))
 pack_payload_row = packer(tuple(PAYLOAD_COLUMNS.values()))

@@ -1,26 +1,23 @@
-"""Connections to PostgreSQL, and its errors in this project's own terms."""
+"""Connections to the store."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import psycopg
-from psycopg import errors
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from sealstream.schemas.errors import ConfigError, StoreError, Unreachable
-
-Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+from sealstream.worker.postgres import Database
+from sealstream.worker.postgres_session import Connection
 
 MIGRATE_HINT: Final = "run sealstream migrate"
-_REACH_HINT: Final = "check SEALSTREAM_DATABASE and that PostgreSQL runs"
-_CONNECT_SECONDS_MIN: Final = 2  # libpq waits no shorter
-_TRANSIENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58"})
-"""SQLSTATE classes that a later attempt may not meet: connection, rollback, resources, locks, shutdown, system."""
-_STANDBY: Final = errors.ReadOnlySqlTransaction.sqlstate  # until the failover is through
-_UNMIGRATED: Final = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.InvalidSchemaName)
+STORE: Final = Database(
+    "SEALSTREAM_DATABASE",
+    absent_hint=MIGRATE_HINT,
+    rights_hint="grant the login sealstream_writer or sealstream_reader",
+    unique_passes=True,
+)
+translated = STORE.translated
+translate = STORE.translate
 
 
 def conninfo(database_url: str, *, application: str, timeout_seconds: float) -> str:
@@ -34,62 +31,18 @@ def conninfo(database_url: str, *, application: str, timeout_seconds: float) -> 
     Raises:
         ConfigError: The URL cannot be understood.
     """
-    defaults = {
-        "application_name": application,
-        "connect_timeout": str(max(_CONNECT_SECONDS_MIN, round(timeout_seconds))),
-        "tcp_user_timeout": str(round(timeout_seconds * 1000)),
-    }
-    try:
-        return make_conninfo(database_url, **{**defaults, **conninfo_to_dict(database_url)})
-    except psycopg.ProgrammingError:
-        # libpq's own message would repeat the URL, password included.
-        raise ConfigError(
-            "SEALSTREAM_DATABASE is no PostgreSQL URL", hint="give postgresql://user@host:5432/database"
-        ) from None
+    return STORE.conninfo(
+        database_url, application=application, timeout_seconds=timeout_seconds, connect_seconds=timeout_seconds
+    )
 
 
 def connect(database_url: str, *, application: str, timeout_seconds: float = 10.0) -> Connection:
-    """Return a new connection in autocommit mode; transactions are begun explicitly.
+    """Return a new connection in autocommit mode, whose statements may take as long as they do.
 
     Raises:
         ConfigError: The URL cannot be understood.
         Unreachable: The server does not answer, or refuses the connection; says why.
     """
     info = conninfo(database_url, application=application, timeout_seconds=timeout_seconds)
-    with translated():
+    with STORE.translated():
         return psycopg.connect(info, autocommit=True)
-
-
-@contextmanager
-def translated() -> Generator[None]:
-    """Raise PostgreSQL's errors as this project's.
-
-    Unique violations pass as they are: who adds rows knows what they mean.
-
-    Raises:
-        Unreachable: The server is away, or cannot do it now; trying again later may help.
-        StoreError: The server refuses, and will refuse again.
-    """
-    try:
-        yield
-    except errors.UniqueViolation:
-        raise
-    except psycopg.Error as error:
-        raise translate(error) from error
-
-
-def translate(error: psycopg.Error) -> Unreachable | StoreError:
-    """Return PostgreSQL's error as this project's."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    state = error.sqlstate or ""
-    if isinstance(error, _UNMIGRATED):
-        return StoreError(f"the store is not as this version needs it: {text}", hint=MIGRATE_HINT)
-    if isinstance(error, errors.InsufficientPrivilege):
-        return StoreError(f"PostgreSQL refuses: {text}", hint="grant the login sealstream_writer or sealstream_reader")
-    if isinstance(error, errors.QueryCanceled):
-        return Unreachable(f"PostgreSQL did not finish in time: {text}", hint="it may be overloaded")
-    if not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        return Unreachable(f"PostgreSQL does not answer: {text}", hint=_REACH_HINT)
-    if state[:2] in _TRANSIENT_CLASSES or state == _STANDBY:
-        return Unreachable(f"PostgreSQL cannot do it now: {text}", hint=_REACH_HINT)
-    return StoreError(f"PostgreSQL refuses: {text}")

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from sealstream.schemas.errors import SealstreamError
-from sealstream.sinks.store.database import Connection, translated
+from sealstream.sinks.store.database import translated
 from sealstream.sinks.store.derive import Deriver
 from sealstream.sinks.store.search_rows import derive_chunk, prepare_session, search_lag
 from sealstream.sinks.store.session import open_session
 from sealstream.worker import metrics
 from sealstream.worker.logs import logger
-from sealstream.worker.postgres_session import abort_session, close_session
+from sealstream.worker.postgres_session import Connection, abort_session, close_session
 
 GATHER_SECONDS: Final = 0.25
 """Between two rounds: what was stored meanwhile is derived together, and can be searched so much later at the most."""

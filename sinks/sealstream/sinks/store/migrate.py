@@ -17,8 +17,9 @@ from typing import Final
 from psycopg import sql
 
 from sealstream.schemas.errors import StoreError
-from sealstream.sinks.store.database import MIGRATE_HINT, Connection, connect, translated
+from sealstream.sinks.store.database import MIGRATE_HINT, connect, translated
 from sealstream.worker.migrations import Migration, pending_migrations, shipped_migrations
+from sealstream.worker.postgres_session import Connection
 
 MONTHS_AHEAD: Final = 3
 """How many months of payload and search partitions are made, from the one before the present on."""

@@ -13,10 +13,11 @@ from sealstream.schemas.entry import parse, payload_digest
 from sealstream.schemas.errors import EntryInvalid
 from sealstream.sinks.store.compare import holds_together
 from sealstream.sinks.store.copying import add_events
-from sealstream.sinks.store.database import Connection, connect, translated
+from sealstream.sinks.store.database import connect, translated
 from sealstream.sinks.store.derive import Deriver, Stored
 from sealstream.sinks.store.migrate import require_current
 from sealstream.sinks.store.rows import ENTRY_COLUMNS, SEARCHED_KINDS, EntryRow, EventRow
+from sealstream.worker.postgres_session import Connection
 
 CHUNK_ENTRIES: Final = 5_000
 """How many entries of a tenant one transaction covers."""

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 from psycopg import errors, sql
 
 from sealstream.sinks.store.copying import add_missing_events, add_packed_events, pack_event_row
-from sealstream.sinks.store.database import Connection
 from sealstream.sinks.store.derive import Deriver, Stored
 from sealstream.sinks.store.quick_events import quick_row
 from sealstream.sinks.store.rows import EventRow
+from sealstream.worker.postgres_session import Connection
 
 CHUNK_RECORDS: Final = 5_000
 CHUNK_BYTES: Final = 16 * 1_048_576

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sealstream.sinks.store.database import Connection, connect, translated
+from sealstream.sinks.store.database import connect, translated
 from sealstream.sinks.store.migrate import require_current
-from sealstream.worker.postgres_session import CONNECT_SECONDS_MAX, bound_session
+from sealstream.worker.postgres_session import CONNECT_SECONDS_MAX, Connection, bound_session
 
 
 def open_session(database_url: str, *, application: str, timeout_seconds: float) -> Connection:

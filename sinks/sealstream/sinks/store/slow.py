@@ -16,9 +16,9 @@ from sealstream.sinks.store.batch import Batch
 from sealstream.sinks.store.compare import compare_entries, compare_payloads
 from sealstream.sinks.store.continuity import NO_HEAD, Head, discontinuity
 from sealstream.sinks.store.copying import add_missing_events, add_rows, pack_entry_row, pack_payload_row
-from sealstream.sinks.store.database import Connection
 from sealstream.sinks.store.derive import Derive, stored_from
 from sealstream.sinks.store.rows import ENTRY_COLUMNS, EntryRow, EventRow, entry_row, payload_row
+from sealstream.worker.postgres_session import Connection
 
 _SELECT_ENTRIES = sql.SQL("SELECT {} FROM sealstream.entries AS e").format(
     sql.SQL(", ").join(sql.Identifier("e", name) for name in ENTRY_COLUMNS)

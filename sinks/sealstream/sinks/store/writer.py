@@ -18,12 +18,12 @@ from sealstream.schemas.violation import Violation
 from sealstream.sinks.store.batch import Batch
 from sealstream.sinks.store.continuity import Head, follow, goes_on
 from sealstream.sinks.store.copying import add_rows
-from sealstream.sinks.store.database import Connection, translated
+from sealstream.sinks.store.database import translated
 from sealstream.sinks.store.derive import Derive
 from sealstream.sinks.store.migrate import make_months
 from sealstream.sinks.store.session import open_session
 from sealstream.sinks.store.slow import compare_and_complete
-from sealstream.worker.postgres_session import abort_session, close_session
+from sealstream.worker.postgres_session import Connection, abort_session, close_session
 
 Report = Callable[[Sequence[Violation]], None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from sealstream.schemas.coverage import PartitionCoverage
 from sealstream.schemas.entry import Kind
@@ -89,12 +89,12 @@ class Followed:
     @classmethod
     def from_dict(cls, fields: object) -> Followed | None:
         """Return what plain values say, the inverse of :meth:`to_dict`; ``None`` if they say nothing of that kind."""
-        values = cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}
+        values = cast("dict[str, object]", fields) if isinstance(fields, dict) else {}
         instance, size, chains = values.get("instance"), values.get("size"), values.get("chains")
         root, previous, accounts = _hash(values.get("root")), _hash(values.get("previous")), values.get("accounts")
         if not (isinstance(instance, str) and isinstance(size, int) and isinstance(chains, int)):
             return None
-        taken = _accounts(cast("list[Any]", accounts)) if isinstance(accounts, list) else None
+        taken = _accounts(cast("list[object]", accounts)) if isinstance(accounts, list) else None
         if size < 1 or chains < 0 or root is None or previous is None or taken is None:
             return None
         return cls(instance, size, root, previous, chains, taken)
@@ -104,23 +104,23 @@ def _hash(text: object) -> bytes | None:
     return bytes.fromhex(text) if isinstance(text, str) and _HASH.fullmatch(text) else None
 
 
-def _accounts(rows: list[Any]) -> Accounts | None:
+def _accounts(rows: list[object]) -> Accounts | None:
     accounts = Accounts()
     for row in rows:
-        values = cast("list[Any]", row) if isinstance(row, list) else []
+        values = cast("list[object]", row) if isinstance(row, list) else []
         if len(values) != _COLUMNS:
             return None
         topic_id, partition, end, numbers = values
-        counts = _counts(cast("list[Any]", numbers)) if isinstance(numbers, list) else None
+        counts = _counts(cast("list[object]", numbers)) if isinstance(numbers, list) else None
         if not (isinstance(topic_id, str) and _TOPIC_ID.fullmatch(topic_id)) or counts is None:
             return None
-        if not all(isinstance(one, int) and one >= 0 for one in (partition, end)):
+        if not (isinstance(partition, int) and partition >= 0 and isinstance(end, int) and end >= 0):
             return None
-        place = bytes.fromhex(topic_id), int(partition)
-        accounts.ends[place], accounts.counts[place] = int(end), counts
+        place = bytes.fromhex(topic_id), partition
+        accounts.ends[place], accounts.counts[place] = end, counts
     return accounts
 
 
-def _counts(numbers: list[Any]) -> list[int] | None:
+def _counts(numbers: list[object]) -> list[int] | None:
     counts = [one for one in numbers if isinstance(one, int) and one >= 0]
     return counts if len(counts) == len(numbers) == len(Kind) else None
