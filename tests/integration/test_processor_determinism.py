@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from confluent_kafka.admin import AdminClient, ConsumerGroupDescription
+from confluent_kafka.admin import AdminClient
 
 from sealstream.kafka.partition import partition_of
 from sealstream.processors.points import Point
 from support.harness import LogRecord, read_log
-from support.processing import PARTITIONS, TENANTS, abort, group_of, publish, wait_ready
+from support.processing import PARTITIONS, TENANTS, abort, group_of, publish, wait_ready, wait_until_left
 from support.publish import RawRecord, event_value
 from support.workers import Pipeline, wait_for
 
@@ -89,9 +89,8 @@ def _forget(pipeline: Pipeline) -> None:
     for worker in pipeline.workers:
         worker.close()
     client = AdminClient({"bootstrap.servers": pipeline.bootstrap})
-    group = group_of(pipeline)
-    wait_for(lambda: not _members(client, group), timeout_seconds=30, what="the end of the last session")
-    for deleted in cast("dict[str, Future[None]]", client.delete_consumer_groups([group])).values():
+    wait_until_left(pipeline)
+    for deleted in cast("dict[str, Future[None]]", client.delete_consumer_groups([group_of(pipeline)])).values():
         deleted.result()
     outputs = [pipeline.topics.chained, pipeline.topics.heads, pipeline.topics.deadletter]
     for deleted in cast("dict[str, Future[None]]", client.delete_topics(outputs)).values():
@@ -101,8 +100,3 @@ def _forget(pipeline: Pipeline) -> None:
     )
     pipeline.create_topics()
     assert pipeline.topic_id(pipeline.topics.events) == topic_id
-
-
-def _members(client: AdminClient, group: str) -> int:
-    described = cast("dict[str, Future[ConsumerGroupDescription]]", client.describe_consumer_groups([group]))
-    return len(described[group].result().members)

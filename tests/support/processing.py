@@ -10,7 +10,7 @@ from functools import cache
 from typing import cast
 
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource
+from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, ConsumerGroupDescription
 
 from sealstream.processors.engine import Engine
 from sealstream.processors.status import Status
@@ -97,6 +97,17 @@ def committed(pipeline: Pipeline) -> dict[int, int]:
     )
     found = futures[group].result().topic_partitions or []
     return {place.partition: place.offset for place in found if place.offset >= 0}
+
+
+def wait_until_left(pipeline: Pipeline) -> None:
+    """Wait until the group has no member any more: a static one stays for a session behind its end."""
+    client, group = AdminClient({"bootstrap.servers": pipeline.bootstrap}), group_of(pipeline)
+
+    def is_empty() -> bool:
+        described = cast("dict[str, Future[ConsumerGroupDescription]]", client.describe_consumer_groups([group]))
+        return not described[group].result().members
+
+    wait_for(is_empty, timeout_seconds=60, what="the end of the last session")
 
 
 def abort(pipeline: Pipeline, count: int) -> None:
