@@ -109,11 +109,47 @@ def test_what_is_cosigned_is_not_asked_again(log: RootLog, three: list[PlainWitn
 
 
 def test_a_larger_size_stops_the_log(log: RootLog, three: list[PlainWitness]) -> None:
-    """A witness that has seen more than the log has says that the log was set back."""
+    """As many witnesses as make a quorum that have seen more than the log has say that the log was set back."""
     before = log.grow(2)
     asker(log, policy(three)).ask(log.grow(3), patience_seconds=PATIENCE_SECONDS)
     with pytest.raises(RolledBack, match="size 5, and its head has 2"):
         asker(log, policy(three)).ask(before, patience_seconds=PATIENCE_SECONDS)
+
+
+def test_one_that_says_a_larger_size_stops_nothing(log: RootLog, three: list[PlainWitness]) -> None:
+    """The word of one witness is nobody's signature: it is left out with its reason, and the others are enough."""
+    three[0].answering = lambda _body: (409, {}, b"4096\n")
+    asked = asker(log, policy(three)).ask(log.grow(2), patience_seconds=PATIENCE_SECONDS)
+    assert names(asked) == {"W2", "W3"}
+    assert asked.larger == {"W1": 4096}
+    assert asked.missing == {"W1": "it remembers the size 4096, and shows no checkpoint of it that the log has signed"}
+
+    asked = asker(log, policy(three, threshold=3)).ask(log.grow(1), patience_seconds=PATIENCE_SECONDS)
+    assert (asked.trusted, set(asked.missing)) == (None, {"W1"})
+
+
+@pytest.mark.parametrize("lie", ["another key", "another log", "no larger", "no note"])
+def test_what_is_shown_for_a_larger_size_must_be_the_logs(log: RootLog, three: list[PlainWitness], lie: str) -> None:
+    """A checkpoint that the log has not signed, or that is not larger, stops nothing either."""
+    note, root = log.grow(2), b"r" * 32
+    three[0].answering = lambda _body: (409, {}, b"5\n")
+    three[0].shown = {
+        "another key": sign_note(Checkpoint(ORIGIN, 5, root).pack(), [signer(ORIGIN, number=1)]),
+        "another log": sign_note(Checkpoint(f"{ORIGIN}/acme", 5, root).pack(), [LOG]),
+        "no larger": note,
+        "no note": b"5\n",
+    }[lie]
+    asked = asker(log, policy(three)).ask(note, patience_seconds=PATIENCE_SECONDS)
+    assert names(asked) == {"W2", "W3"}
+
+
+def test_one_that_shows_a_larger_checkpoint_stops_the_log(log: RootLog, three: list[PlainWitness]) -> None:
+    """What the log itself has signed is proof, whoever shows it: its database was set back, or its key was stolen."""
+    note = log.grow(2)
+    three[0].answering = lambda _body: (409, {}, b"5\n")
+    three[0].shown = log.grow(3)
+    with pytest.raises(RolledBack, match=r"the witness W1 has seen .* at size 5, and its head has 2"):
+        asker(log, policy(three, threshold=3)).ask(note, patience_seconds=PATIENCE_SECONDS)
 
 
 def test_a_witness_that_is_behind(log: RootLog, three: list[PlainWitness]) -> None:

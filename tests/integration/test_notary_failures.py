@@ -339,6 +339,39 @@ def test_an_overtaken_notary_publishes_nothing(log: Log) -> None:
     log.check()
 
 
+def test_a_witness_that_knows_a_log_whose_heads_are_missing(database_url: str, tmp_path: Path) -> None:
+    """While nothing was ever published from a database, the word of one witness that it knows the log is enough to
+    halt: the heads may be lost. Later it takes more than a word.
+    """
+    with open_log(database_url, tmp_path) as log:
+        log.feed(log.chains.events(TENANTS, 9))
+        parts = log.parts()
+        claiming = replace(parts, asker=_Claiming(parts.asker))
+        new = log.notary(claiming)
+        new.open()
+        new.turn()
+        with pytest.raises(RolledBack, match="witnesses know its log: W at size 4096"):
+            new.finish(patience_seconds=1.0)
+
+        assert log.round(log.notary())
+        known = log.notary(claiming)
+        known.open()
+        known.turn()
+        assert known.finish(patience_seconds=1.0)
+        log.check()
+
+
+@dataclass
+class _Claiming:
+    """Witnesses of whom one says that it has seen a larger checkpoint, and nobody says so with him."""
+
+    asker: Asker
+
+    def ask(self, note: bytes, *, patience_seconds: float, stopping: Callable[[], bool] = lambda: False) -> Asked:
+        """Answer, and let him say it."""
+        return replace(self.asker.ask(note, patience_seconds=patience_seconds, stopping=stopping), larger={"W": 4096})
+
+
 @dataclass
 class _Overtaking:
     """Witnesses that take so long that another notary makes rounds meanwhile, and that may have seen those."""

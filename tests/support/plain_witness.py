@@ -36,6 +36,8 @@ class PlainWitness:
         self.root = b""
         self.requests: list[bytes] = []
         self.answering: Answering = self.honest
+        self.shown = b""
+        """The latest checkpoint that it shows to whoever asks for it; nothing for 404."""
         self._log = log
 
     def honest(self, body: bytes) -> Reply:
@@ -91,6 +93,12 @@ def served_witness(witness: PlainWitness) -> Generator[PlainWitness]:
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+
+        def do_GET(self) -> None:
+            self.send_response(200 if witness.shown else 404)
+            self.send_header("Content-Length", str(len(witness.shown)))
+            self.end_headers()
+            self.wfile.write(witness.shown)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
             """Say nothing: the tests look at answers."""

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sealstream.kafka.patience import call_beside
@@ -42,6 +42,7 @@ SIGNATURES_MAX: Final = 96
 """The most signatures of a checkpoint, below what a note may have; witnesses beyond them are not asked."""
 
 _LOOK_SECONDS: Final = 0.1
+_NOT_SHOWN: Final = ", and shows no checkpoint of it that the log has signed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,14 @@ class Asked:
             or asked about again.
         trusted: What a reader with the policy finds; ``None`` as long as a quorum is missing.
         missing: Why each other witness has not cosigned, by the policy's names.
+        larger: The sizes that some of them say to have seen, larger than this one's: the word of too few, without a
+            signature of the log.
     """
 
     note: bytes
     trusted: TrustedCheckpoint | None
     missing: dict[str, str]
+    larger: dict[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(slots=True)
@@ -101,6 +105,8 @@ class WitnessAsker:
         self._origin = origin
         self._clock = clock
         self._busy: dict[str, Future[Called]] = {}
+        logs = [log.key for log in policy.logs if log.key.name == origin]
+        self._log_keys = tuple(dated.key for key in logs for dated in history.lineage(key))
         client = HttpClient()
         self._calls = {
             one.name: WitnessCall(
@@ -124,7 +130,8 @@ class WitnessAsker:
             stopping: Whether to give up at once.
 
         Raises:
-            RolledBack: A witness has seen a larger checkpoint of this log.
+            RolledBack: A witness shows a larger checkpoint that this log has signed; or so many say to have seen one
+                that they would be a quorum. One that only says so has no other effect than not to cosign.
             Untrusted: The policy's reader would not believe the log's own signature.
             FormatError: The note is no checkpoint.
         """
@@ -139,6 +146,7 @@ class WitnessAsker:
         )
         taken: dict[str, tuple[Signature, ...]] = {}
         missing: dict[str, str] = {}
+        larger: dict[str, int] = {}
         pending: dict[str, Future[Called]] = {}
         for name, call in self._calls.items():
             if kept := call.verified(shared.text, parsed.signatures):
@@ -148,10 +156,10 @@ class WitnessAsker:
             else:
                 pending[name] = self._busy[name] = call_beside(self._asking(call, shared), name=f"witness-{name}")
         try:
-            self._gather(pending, shared, taken, missing, stopping)
+            self._gather(pending, shared, taken, missing, larger, stopping)
         finally:
             shared.over.set()
-        return self._asked(shared, own, taken, missing)
+        return replace(self._asked(shared, own, taken, missing), larger=larger)
 
     def _not_asked(self, call: WitnessCall, signatures: int) -> str:
         """Say why a witness cannot be asked; nothing if it can."""
@@ -168,10 +176,14 @@ class WitnessAsker:
             return consistency_proof(old_size, shared.checkpoint.size, nodes)
 
         def run() -> Called:
+            size = shared.checkpoint.size
             try:
-                return call.until_cosigned(
-                    shared.note, shared.text, shared.checkpoint.size, proof, shared.deadline, shared.over
-                )
+                called = call.until_cosigned(shared.note, shared.text, size, proof, shared.deadline, shared.over)
+                if called.size is None or called.size <= size:
+                    return called
+                left = min(max(shared.deadline - time.monotonic(), GRACE_SECONDS), REQUEST_SECONDS)
+                shown = call.shows_larger(self._origin, self._log_keys, size, timeout_seconds=left)
+                return replace(called, is_shown=shown, reason=called.reason + ("" if shown else _NOT_SHOWN))
             except SealstreamError as error:
                 return Called(reason=str(error))
 
@@ -183,12 +195,13 @@ class WitnessAsker:
         shared: _Round,
         taken: dict[str, tuple[Signature, ...]],
         missing: dict[str, str],
+        larger: dict[str, int],
         stopping: Callable[[], bool],
     ) -> None:
         """Wait for the answers, up to a quorum and a little longer, and sort them.
 
         Raises:
-            RolledBack: A witness has seen a larger checkpoint.
+            RolledBack: A witness shows a larger checkpoint, or a quorum says to have seen one.
         """
         deadline = shared.deadline
         has_quorum = self._policy.quorum != NO_QUORUM and self._policy.satisfied(taken)
@@ -204,18 +217,37 @@ class WitnessAsker:
                 missing[name] = called.reason
                 metrics.NOTARY_WITNESS_REFUSALS.labels(name).inc()
                 if called.size is not None and called.size > shared.checkpoint.size:
-                    raise RolledBack(
-                        f"the witness {name} has seen {self._origin} at size {called.size}, and its head has "
-                        f"{shared.checkpoint.size}",
-                        places=[ChainPlace(ROOT_LOG, shared.checkpoint.size)],
-                        hint="the notary's database was set back, or somebody else signs with its key; if it is the "
-                        "witness that is wrong, take it out of the policy",
-                    )
+                    larger[name] = called.size
+                    self._check_larger(name, called, larger, shared.checkpoint.size)
             if not has_quorum and self._policy.quorum != NO_QUORUM and self._policy.satisfied(taken):
                 has_quorum = True
         for name in pending:
             missing[name] = "it did not answer in time"
             metrics.NOTARY_WITNESS_REFUSALS.labels(name).inc()
+
+    def _check_larger(self, name: str, called: Called, larger: dict[str, int], size: int) -> None:
+        """Halt for a larger checkpoint if the log has signed it, or if so many say so that a reader would believe them.
+
+        Raises:
+            RolledBack: So it is.
+        """
+        if not called.is_shown and (self._policy.quorum == NO_QUORUM or not self._policy.satisfied(larger)):
+            logger().error(
+                "a witness says to have seen a larger checkpoint, and shows none",
+                witness=name,
+                said=called.size,
+                size=size,
+                hint="it is wrong, or not able to show it: look at it, and see whether the notary's database was set"
+                " back",
+            )
+            return
+        shown = f"the witness {name} has" if called.is_shown else f"the witnesses {', '.join(sorted(larger))} have"
+        raise RolledBack(
+            f"{shown} seen {self._origin} at size {called.size}, and its head has {size}",
+            places=[ChainPlace(ROOT_LOG, size)],
+            hint="the notary's database was set back, or somebody else signs with its key; if it is the witness that is"
+            " wrong, take it out of the policy",
+        )
 
     def _asked(
         self,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from sealstream.schemas.entry import ZERO_HASH
-from sealstream.schemas.errors import RolledBack, TilesDamaged, WriterConflict
+from sealstream.schemas.errors import ChainPlace, RolledBack, TilesDamaged, WriterConflict
+from sealstream.schemas.violation import ROOT_LOG as ROOT_LOG_CHAIN
 from sealstream.sinks.notary.asking import Asked
 from sealstream.sinks.notary.chain_check import check_entries
 from sealstream.sinks.notary.chains import Chains
@@ -121,7 +122,8 @@ class Finishing:
         """Ask for cosignatures, and return whether the quorum is complete.
 
         Raises:
-            RolledBack: A witness has seen a larger checkpoint of this log.
+            RolledBack: A witness has seen a larger checkpoint of this log: shown by the log's signature, said by as
+                many as make a quorum, or by anyone while nothing was ever published from this database.
             WriterConflict: It has, and another notary has made it, from the same database.
             StoreError: The notary's database refuses.
             Unreachable: It does not answer. Call it again.
@@ -130,6 +132,7 @@ class Finishing:
             return True
         try:
             asked = self._parts.asker.ask(self._note, patience_seconds=patience_seconds, stopping=stopping)
+            self._check_known(asked)
         except RolledBack:
             self._require_last()  # a notary that stood still while its successor went on is no rollback
             raise
@@ -143,6 +146,21 @@ class Finishing:
         self._parts.points.at("after-witnessed")()
         self.is_witnessed = True
         return True
+
+    def _check_known(self, asked: Asked) -> None:
+        """Halt if a witness knows a log that is new to this database: its head may be lost. Asking costs one start.
+
+        Raises:
+            RolledBack: One does.
+        """
+        if asked.larger and self._parts.database.last_published() < 0:
+            known = ", ".join(f"{name} at size {size}" for name, size in sorted(asked.larger.items()))
+            raise RolledBack(
+                f"nothing was ever published from this database, and witnesses know its log: {known}",
+                places=[ChainPlace(ROOT_LOG_CHAIN, self.made.size)],
+                hint="the notary's database was lost or is another one: restore it; if it is the witness that is wrong,"
+                " take it out of the policy",
+            )
 
     def publish(self, grown: Iterable[ChainState]) -> None:
         """Publish the checkpoint that has its quorum, and those of the chains that have grown since the last one.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Final
 
+from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.cosignature import parse_timestamped
-from sealstream.schemas.errors import NoteInvalid, Unreachable
+from sealstream.schemas.errors import FormatError, NoteInvalid, Unreachable, Untrusted
 from sealstream.schemas.key_history import DatedKey
 from sealstream.schemas.notation import decode_decimal, encode_base64
-from sealstream.schemas.note import Note, Signature
+from sealstream.schemas.note import NOTE_BYTES_MAX, Note, Signature, verify_note
+from sealstream.schemas.note_key import VerifierKey
 from sealstream.schemas.trust import CLOCK_SKEW_SECONDS
 from sealstream.worker.http_client import Answer, HttpClient
 
@@ -44,12 +48,14 @@ class Called:
         signatures: Its cosignatures of the checkpoint, verified; empty if there are none.
         reason: Why there are none.
         size: The size that it says to have seen, where that is the reason.
+        is_shown: Whether it has shown a checkpoint of that log that is larger than ours, signed by the log.
         again_seconds: When to ask again, where that is a question of time.
     """
 
     signatures: tuple[Signature, ...] = ()
     reason: str = ""
     size: int | None = None
+    is_shown: bool = False
     again_seconds: float | None = None
 
 
@@ -113,6 +119,30 @@ class WitnessCall:
                 return called
         return Called(reason="its time is up")
 
+    def shows_larger(self, origin: str, keys: Sequence[VerifierKey], size: int, *, timeout_seconds: float) -> bool:
+        """Return whether it shows a checkpoint of a log that is larger than a size, and that the log has signed.
+
+        What it says of sizes is anybody's word; what the log has signed nobody else can make. tlog-witness has no
+        request for it: ours, and those that answer as ours do, have ``GET /<digest of the origin>/checkpoint``.
+
+        Arguments:
+            origin: The log.
+            keys: The keys that have ever signed it.
+            size: The size.
+            timeout_seconds: How long its answer may take.
+        """
+        digest = hashlib.sha256(origin.encode()).hexdigest()
+        try:
+            answer = self._client.ask(
+                "GET", f"{self.url}/{digest}/checkpoint", timeout_seconds=timeout_seconds, bytes_max=NOTE_BYTES_MAX
+            )
+            if answer.status != HTTPStatus.OK or answer.body is None:
+                return False
+            checkpoint = Checkpoint.parse(verify_note(answer.body, keys).text)
+        except (Unreachable, FormatError, Untrusted):
+            return False
+        return checkpoint.origin == origin and checkpoint.size > size
+
     def verified(self, text: bytes, signatures: Iterable[Signature]) -> tuple[Signature, ...]:
         """Return those signatures that are its cosignatures of a checkpoint, by keys that are in use."""
         now = int(self._clock())
@@ -146,7 +176,7 @@ class WitnessCall:
         """Return what an answer comes to."""
         if answer.body is None:
             return Called(reason=f"its answer has more than {ANSWER_BYTES_MAX} bytes")
-        if answer.status == 200:
+        if answer.status == HTTPStatus.OK:
             return self._cosigned(answer.body, text, size)
         words = f"HTTP status {answer.status}: {_shown(answer.body)}"
         if answer.status == 409:
