@@ -107,12 +107,18 @@ class Stage:
         """
         workers: dict[str, Worker] = {}
         for role in roles or ROLES:
-            options = [] if role != "witness" else ["--recompute"]
-            if role == "witness" and not self.witness_path.exists():
-                options.append("--trust-first-use")  # said by its operator, once
-            command = (sys.executable, "-m", "sealstream.deploy", role, *options)
-            workers[role] = self.pipeline.start(role, command=command, **settings)
+            if role == "witness":
+                said = () if self.witness_path.exists() else ("--trust-first-use",)  # by its operator, once
+                workers[role] = self.start_witness(*said, **settings)
+            else:
+                command = (sys.executable, "-m", "sealstream.deploy", role)
+                workers[role] = self.pipeline.start(role, command=command, **settings)
         return workers
+
+    def start_witness(self, *options: str, **settings: object) -> Worker:
+        """Start the verifier's witness with options."""
+        command = (sys.executable, "-m", "sealstream.deploy", "witness", "--recompute", *options)
+        return self.pipeline.start("witness", command=command, **settings)
 
     def publish(self, tenant: str, *event_ids: str, note: str = "") -> None:
         """Publish events of a tenant, and wait until Kafka has them."""

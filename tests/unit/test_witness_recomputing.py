@@ -302,7 +302,7 @@ def test_nothing_counts_beyond_what_is_verified() -> None:
     entries = _acme_in_partition_0()
     word = word_of(entries)
     behind = word.positions[0]
-    word.positions[0] = replace(behind, verified=behind.verified - 1)
+    word.positions[0] = replace(behind, verified=behind.verified - 1, chained=behind.chained - 1)
     with pytest.raises(Behind, match="partition 0 is not verified"):
         MemoryJudge(entries, word).judge(_rounds(entries), deadline=0)
     word.positions[0] = replace(behind, verified=behind.verified - 1, stopped=("f" * 32,))
@@ -311,6 +311,46 @@ def test_nothing_counts_beyond_what_is_verified() -> None:
         MemoryJudge(entries, word).judge(_rounds(entries))
 
     assert "f" * 32 in refused.value.error.hint
+
+
+def test_what_stands_nowhere_is_refused_and_not_waited_for() -> None:
+    """A round that ends behind all that is chained, and verified, is refused: nobody will ever verify it."""
+    entries = _acme_in_partition_0()
+    stored = {number: list(records) for number, records in entries.items()}
+    ends = last_ends(entries)
+    ahead = make_round(stored, ends | {0: ends[0] + 3}, topic_id=TOPIC_ID)
+
+    with pytest.raises(Refusal) as refused:
+        MemoryJudge(entries, word_of(entries)).judge([ahead], deadline=0)
+
+    violation = refused.value.violation
+    assert violation is not None
+    assert (violation.type, violation.tenant, violation.seq) == (ViolationType.EDITED, "!partition-0", None)
+    assert (violation.offset, violation.found) == (ends[0], str(ends[0] + 3))
+
+
+def test_a_record_that_was_copied_into_another_partition_is_named() -> None:
+    """Where a round covers an entry of another partition as the partition's own it is refused, and the entry named as
+    the verifier names it; where it does not, it goes on.
+    """
+    entries = _acme_in_partition_0()
+    word = word_of(entries)
+    copied = entries[0][-1]
+    with_copy = entries | {1: [*entries[1], copied]}
+    word.positions[1] = replace(word.positions[1], chained=word.positions[1].chained + 1)
+    lie = make_round(with_copy, last_ends(entries) | {1: copied.parsed.offset + 1}, topic_id=TOPIC_ID)
+    assert copied.parsed.offset + 1 > word.positions[1].verified
+
+    with pytest.raises(Refusal) as refused:
+        MemoryJudge(with_copy, word).judge([lie], deadline=0)
+
+    violation, entry = refused.value.violation, copied.parsed
+    assert violation is not None
+    assert (violation.type, violation.tenant, violation.seq) == (ViolationType.FOREIGN, entry.tenant, entry.seq)
+    assert (violation.partition, violation.offset) == (1, entry.offset)
+    assert f"tenant {entry.tenant} seq {entry.seq}" in refused.value.error.message
+
+    MemoryJudge(with_copy, word).judge(_rounds(entries))
 
 
 def test_a_partition_of_which_nothing_is_verified_waits_for_nobody_if_nothing_of_it_is_covered() -> None:

@@ -70,7 +70,10 @@ def witness(
     *,
     from_checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Begin to remember a log with this signed checkpoint. Once: an error where it has begun."),
+        typer.Option(
+            help="Begin to remember a log with this signed checkpoint, and with --recompute to recompute it from there."
+            " Once: an error where it has begun."
+        ),
     ] = None,
     trust_first_use: Annotated[
         bool, typer.Option("--trust-first-use", help="Begin with whatever a log shows first. Once, as above.")

@@ -237,7 +237,7 @@ class RecomputingJudge:
         if self._changes.log.size == 0 and epoch > 1 and (epoch > 2 or epochs.older() is None):
             raise SourceExpired(
                 f"the witness remembers nothing of the epochs before epoch {epoch}",
-                hint="start it with the settings of the first epoch, or with the memory of a witness that saw them",
+                hint="start it with the settings of the first epoch; or in the middle: --from-checkpoint",
             )
         epochs.needed = False
         load = layered(self._changes.chains, below=self._memory.chain)

@@ -46,6 +46,7 @@ from sealstream.sinks.witness.recomputing.sources import Sources
 from sealstream.sinks.witness.recomputing.strands import Packed, Strands
 from sealstream.sinks.witness.recomputing.stretch import Followed, Place, Stretch, follow
 from sealstream.sinks.witness.recomputing.trees import Changes, Log, Tenants, layered
+from sealstream.sinks.witness.recomputing.unverifiable import unverifiable
 
 _EPOCH: Final = (
     "start the witness with SEALSTREAM_EPOCH of that epoch: it reads the topics of its own and the one before"
@@ -159,7 +160,7 @@ class Recomputation:
         if one is None:
             self._end = number
             return
-        self._await_verified(one, deadline)
+        self._await_verified(number, one, deadline)
         self._read(one, deadline)
         self._refuse_open(one)
         self._differs = self._compare(number, one)
@@ -281,26 +282,39 @@ class Recomputation:
                 raise SourceExpired(
                     f"{chained.topic} partition {number} begins at offset {start}, and the witness has recomputed it"
                     f" up to {place.chained}",
-                    hint="what lies between can no longer be recomputed: give the witness the memory of one that has"
-                    " seen it, a copy of its SEALSTREAM_WITNESS_PATH",
+                    hint="what lies between can no longer be recomputed: begin with an empty SEALSTREAM_WITNESS_PATH"
+                    " and --from-checkpoint, with the newest root checkpoint that you trust",
                 )
         chained.read({number: place.chained for number, place in places.items()})
         self._reads = True
 
-    def _await_verified(self, one: OpenRound, deadline: float) -> None:
+    def _await_verified(self, number: int, one: OpenRound, deadline: float) -> None:
         """Wait until all that a round covers is verified.
 
         Raises:
             Behind: It is not in time.
-            Refusal: It will not be: a violation has stopped the partition.
+            Refusal: It will not be: a violation has stopped the partition, or there is nothing more to be verified.
         """
         while (partition := self._unverified(one)) is not None:
             if time.monotonic() >= deadline:
+                self._refuse_unverifiable(number, one, partition)
                 raise Behind(
                     f"partition {partition} is not verified up to offset {one.ends[partition]} yet",
                     retry_after_seconds=RETRY_SECONDS,
                 )
             self._refresh(deadline)
+
+    def _refuse_unverifiable(self, number: int, one: OpenRound, partition: int) -> None:
+        """Refuse what waiting does not change: the verifier has read all there is, and has not come so far."""
+        word, place = self._sources.word, one.stretches[partition].place
+        position = word.position(partition) if word.is_whole else None
+        if position is None:
+            return
+        differs = unverifiable(self._sources.chained, place, position, number=number, end=one.ends[partition])
+        self._reads = False
+        self._start_reading()  # nothing of this round was read yet
+        if differs is not None:
+            raise self._refusal(differs)
 
     def _unverified(self, one: OpenRound) -> int | None:
         """Return a partition that is not verified up to the end of a round yet; ``None`` if all of them are."""
