@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -127,5 +127,5 @@ def _document(key: ApiKey) -> dict[str, Any]:
 
 def _cell(value: object) -> str:
     if isinstance(value, list):
-        return " ".join(str(one) for one in value)
+        return " ".join(cast("list[str]", value))
     return "" if value is None else str(value)

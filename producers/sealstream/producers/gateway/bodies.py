@@ -1,10 +1,11 @@
-"""A request's body: read as it comes, bounded in size, in time, and in what all of them take together."""
+"""A request's body: read as it comes, bounded in size, and in what all of them take together.
+
+How long one may take is the protocol's to say: it knows when all came in one piece, and needs no clock then.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
 from sealstream.producers.gateway.problems import Problem, body_too_large, malformed, unavailable
@@ -18,7 +19,7 @@ _LENGTH_DIGITS_MAX: Final = 18
 
 
 class ClientGone(Exception):
-    """The client has closed the connection: nobody hears an answer."""
+    """The connection is closed: nobody hears an answer."""
 
 
 class Bodies:
@@ -26,12 +27,10 @@ class Bodies:
 
     Arguments:
         bytes_max: The most bytes of one body.
-        timeout_seconds: How long one may take to arrive.
     """
 
-    def __init__(self, *, bytes_max: int, timeout_seconds: float) -> None:
+    def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
-        self._timeout_seconds = timeout_seconds
         self._held_bytes_max = SHARE_OF_ALL * bytes_max
         self.held_bytes = 0
 
@@ -43,8 +42,8 @@ class Bodies:
             length: The header ``Content-Length``, if there is one.
 
         Raises:
-            Problem: It is too large, takes too long, or there are too many bodies at once.
-            ClientGone: The client went away.
+            Problem: It is too large, or there are too many bodies at once.
+            ClientGone: The client went away, or took too long.
         """
         if length is not None:
             if not length.isdigit() or len(length) > _LENGTH_DIGITS_MAX:
@@ -53,7 +52,7 @@ class Bodies:
                 raise body_too_large(self.bytes_max)
             if self.held_bytes + int(length) > self._held_bytes_max:
                 raise _busy()
-        message = await self._first(receive)
+        message = await _next(receive)
         body: bytes = message.get("body", b"")
         if message.get("more_body"):
             return await self._rest(receive, body)
@@ -64,33 +63,20 @@ class Bodies:
         """Say that a body is not held any more."""
         self.held_bytes -= len(body)
 
-    async def _first(self, receive: Receive) -> dict[str, Any]:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await _next(receive)
-        except TimeoutError:
-            raise self._too_slow() from None
-
     async def _rest(self, receive: Receive, first: bytes) -> bytes:
         body = bytearray()
+        piece, more = first, True
         try:
-            self._hold(len(first), len(first))
-            body += first
-            async with asyncio.timeout(self._timeout_seconds):
-                more = True
-                while more:
-                    message = await _next(receive)
-                    piece: bytes = message.get("body", b"")
-                    self._hold(len(piece), len(body) + len(piece))
-                    body += piece
-                    more = bool(message.get("more_body"))
-        except TimeoutError:
-            self.held_bytes -= len(body)
-            raise self._too_slow() from None
+            while True:
+                self._hold(len(piece), len(body) + len(piece))
+                body += piece
+                if not more:
+                    return bytes(body)
+                message = await _next(receive)
+                piece, more = message.get("body", b""), bool(message.get("more_body"))
         except BaseException:
             self.held_bytes -= len(body)
             raise
-        return bytes(body)
 
     def _hold(self, more: int, total: int) -> None:
         """Count bytes as held.
@@ -103,10 +89,6 @@ class Bodies:
         if self.held_bytes + more > self._held_bytes_max:
             raise _busy()
         self.held_bytes += more
-
-    def _too_slow(self) -> Problem:
-        detail = f"the body did not arrive within {self._timeout_seconds:g} s"
-        return Problem(HTTPStatus.REQUEST_TIMEOUT, "too-slow", detail, headers={"connection": "close"})
 
 
 async def _next(receive: Receive) -> dict[str, Any]:

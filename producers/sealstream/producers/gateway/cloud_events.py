@@ -92,13 +92,11 @@ def _event(texts: Mapping[str, str], data: dict[str, Any]) -> dict[str, Any]:
     for name in ("id", "occurred_at", "action"):
         if name in data:
             raise EventInvalid(f"data.{name}", "stands in the event's attributes", hint="leave it out of data")
-    metadata, context = data.get("metadata", {}), data.get("context", {})
-    if not isinstance(metadata, dict) or not isinstance(context, dict):
-        raise EventInvalid("data", "has metadata or a context that is no object")
+    metadata, context = _object(data, "metadata"), _object(data, "context")
     kept = {f"{_METADATA_PREFIX}{name}": text for name, text in texts.items() if name not in _NOT_KEPT}
-    for name in kept.keys() & cast("dict[str, Any]", metadata).keys():
+    for name in kept.keys() & metadata.keys():
         raise EventInvalid(f"data.metadata.{name}", "is the name under which an attribute is kept", hint="rename it")
-    event = {
+    event: dict[str, Any] = {
         **data,
         "id": event_id_of(texts["source"], texts["id"]),
         "occurred_at": texts["time"],
@@ -108,6 +106,13 @@ def _event(texts: Mapping[str, str], data: dict[str, Any]) -> dict[str, Any]:
     if "traceparent" in texts:
         event["context"] = {"traceparent": texts["traceparent"], **context}
     return event
+
+
+def _object(data: dict[str, Any], name: str) -> dict[str, Any]:
+    value = data.get(name, {})
+    if not isinstance(value, dict):
+        raise EventInvalid(f"data.{name}", "is no object")
+    return cast("dict[str, Any]", value)
 
 
 def _text(name: str, value: object) -> str:

@@ -1,6 +1,6 @@
 """HTTP/1.1 with bounds: on connections, on the size and the time of a header, and on clients that do not read.
 
-What uvicorn bounds by itself is the time between two requests. A body's size and time are the application's to say.
+What uvicorn bounds by itself is the time between two requests. How large a body may be is the application's to say.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final, cast
 
 import orjson
+from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from sealstream.producers.gateway.problems import Problem, malformed
@@ -29,11 +30,12 @@ class Bounds:
 
     Arguments:
         connections_max: How many there may be.
-        header_seconds: How long a header may take to arrive, from its first byte, or from the connection's begin.
+        request_seconds: How long a header may take to arrive, from its first byte, or from the connection's begin; and
+            then its body.
     """
 
     connections_max: int
-    header_seconds: float
+    request_seconds: float
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -44,6 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
+    _body_of: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class
         """Take a connection, or close it if there are too many."""
@@ -64,19 +67,32 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; those of a header count against its size and its time."""
+        """Take bytes. What comes in one piece, as most requests do, needs no clock."""
         if self.transport.is_closing():
             return
-        if self._is_answering():
-            super().data_received(data)  # of a body
-            return
-        if self._deadline is None:
-            self._arm()  # between two requests only the idle time counts, until the next one's first byte
-        self._header_bytes += len(data)
         super().data_received(data)
-        if self._is_answering():
-            self._disarm()  # the header is there
-        elif self._header_bytes > HEADER_BYTES_MAX and not self.transport.is_closing():
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # the base class says that there always is one
+        if cycle is None or cycle.response_complete:
+            self._await_header(len(data))
+        elif cycle.more_body:
+            self._await_body(cycle)
+        elif self._deadline is not None:
+            self._header_bytes = 0
+            self._disarm()
+
+    def _await_body(self, cycle: RequestResponseCycle) -> None:
+        """Go on waiting for a body: the end of its header begins its time."""
+        if self._body_of is not cycle:
+            self._body_of, self._header_bytes = cycle, 0
+            self._disarm()
+            self._arm()
+
+    def _await_header(self, more_bytes: int) -> None:
+        """Go on waiting for a header: its first byte begins its time; what is left of a refused body counts as one."""
+        self._header_bytes += more_bytes if self._is_in_header else 0
+        if self._deadline is None:
+            self._arm()
+        if self._header_bytes > HEADER_BYTES_MAX and not self.transport.is_closing():
             _LARGE.inc()
             self._end(
                 Problem(
@@ -85,11 +101,6 @@ class BoundedProtocol(HttpToolsProtocol):
                     f"the header has more than {HEADER_BYTES_MAX} bytes",
                 )
             )
-
-    def on_response_complete(self) -> None:
-        """Begin to wait for the next request."""
-        self._header_bytes = 0
-        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Say that what came is no HTTP."""
@@ -109,9 +120,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._disarm()
         super().shutdown()
 
-    def _is_answering(self) -> bool:
-        cycle = cast("RequestResponseCycle | None", self.cycle)  # the base class says that there always is one
-        return cycle is not None and not cycle.response_complete
+    @property
+    def _is_in_header(self) -> bool:
+        """Whether a request's first line has begun and its header not ended: the base class has its fields by then."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        scope = cast("HTTPScope | None", self.scope)
+        return scope is not None and (cycle is None or scope is not cycle.scope)
 
     def _end(self, problem: Problem) -> None:
         body = orjson.dumps(problem.document())
@@ -121,7 +135,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _arm(self) -> None:
-        self._deadline = self.loop.call_later(self.bounds.header_seconds, self._expire)
+        self._deadline = self.loop.call_later(self.bounds.request_seconds, self._expire)
 
     def _disarm(self) -> None:
         if self._deadline is not None:
@@ -130,6 +144,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _expire(self) -> None:
         self._deadline = None
-        if not self.transport.is_closing():
-            _SLOW.inc()
-            self.transport.abort()
+        if self.transport.is_closing():
+            return
+        _SLOW.inc()
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is None or cycle.response_complete or cycle.response_started:
+            self.transport.abort()  # nobody waits for an answer
+            return
+        cycle.disconnected = True  # which the application hears when it asks for the rest of the body
+        cycle.message_event.set()
+        detail = f"the body did not arrive within {self.bounds.request_seconds:g} s"
+        self._end(Problem(HTTPStatus.REQUEST_TIMEOUT, "too-slow", detail))

@@ -37,7 +37,7 @@ class Publication:
         idempotency_key: The request's ``Idempotency-Key``, if it has one.
     """
 
-    members: list[Any]
+    members: Sequence[Any]
     is_batch: bool
     is_cloud: bool
     idempotency_key: bytes | None
@@ -113,9 +113,10 @@ def read_publication(media_type: bytes, headers: Mapping[bytes, bytes], body: by
     is_batch = media_type == BATCH or (media_type == JSON and isinstance(value, list))
     if not is_batch:
         return Publication([value], is_batch=False, is_cloud=is_cloud, idempotency_key=key)
-    if not isinstance(value, list) or not 0 < len(cast("list[Any]", value)) <= EVENTS_MAX:
+    members = cast("Sequence[Any]", value) if isinstance(value, list) else ()
+    if not 0 < len(members) <= EVENTS_MAX:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "batch-size", f"the body is no list of 1 to {EVENTS_MAX} events")
-    return Publication(cast("list[Any]", value), is_batch=True, is_cloud=is_cloud, idempotency_key=key)
+    return Publication(members, is_batch=True, is_cloud=is_cloud, idempotency_key=key)
 
 
 def _binary(headers: Iterable[tuple[bytes, bytes]], data: Any) -> dict[str, Any]:

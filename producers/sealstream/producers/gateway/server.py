@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
@@ -24,6 +26,7 @@ GRACE_SECONDS: Final = 6
 SETTLE_SECONDS: Final = 3.0
 """After so long of these, what is outstanding is given up, so that the rest of the time is there to say so."""
 
+_COLLECTOR: Final = (20_000, 20, 20)
 _BEAT_SECONDS: Final = 0.1
 _BEATS_MISSED_MAX: Final = 100
 _BACKLOG: Final = 2_048
@@ -49,9 +52,9 @@ class GatewayServer:
         self._socket = _bind(host, port)
         self.port: int = self._socket.getsockname()[1]
         protocol = type("GatewayProtocol", (BoundedProtocol,), {"bounds": bounds})
-        self._server = uvicorn.Server(
+        self._server = _Server(
             uvicorn.Config(
-                application,  # type: ignore[arg-type]  # its own names for the same types
+                application,
                 http=protocol,
                 ws="none",
                 lifespan="off",
@@ -74,6 +77,9 @@ class GatewayServer:
         Arguments:
             settle: Ends the audit log, so that each event still outstanding has an outcome soon.
         """
+        # What was made until now stays: the collector need not look at it again, and not after each few requests.
+        gc.freeze()
+        gc.set_threshold(*_COLLECTOR)
         loop_factory = self._server.config.get_loop_factory()
         assert loop_factory is not None
         with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -88,8 +94,7 @@ class GatewayServer:
         return time.monotonic() - self._beat < _BEATS_MISSED_MAX * _BEAT_SECONDS
 
     async def _run(self, settle: Callable[[], Awaitable[None]]) -> None:
-        # Not serve(): that would take the signals for itself, and raise them again behind our back at its end.
-        serving = asyncio.ensure_future(self._server._serve([self._socket]))  # noqa: SLF001
+        serving = asyncio.ensure_future(self._server.serve([self._socket]))
         logger().info("gateway listening", host=self._socket.getsockname()[0], port=self.port)
         while not self._stop.is_set() and not serving.done():
             self._beat = time.monotonic()
@@ -99,6 +104,15 @@ class GatewayServer:
         await asyncio.wait({serving}, timeout=SETTLE_SECONDS)
         await settle()
         await serving
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: it would take them for itself, and raise them again at its end."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Do nothing."""
+        yield
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -33,6 +33,8 @@ FAILED: Final = 1
 UNUSABLE: Final = 2
 """The exit code where a setting or a file is wrong, and nothing has begun."""
 
+_LINGER_SECONDS: Final = 0.01
+"""How long an event waits for others on its way to Kafka: each request to a broker costs both sides."""
 _CLOSE_SECONDS: Final = 1.0
 _PROBE_SECONDS_MAX: Final = 5.0
 
@@ -78,6 +80,7 @@ class Service:
             kafka=settings.connection(),
             instance=settings.instance,
             topics=settings.topics(),
+            linger_seconds=_LINGER_SECONDS,
             delivery_timeout_seconds=settings.gateway_delivery_seconds,
             close_timeout_seconds=_CLOSE_SECONDS,
         )
@@ -86,7 +89,7 @@ class Service:
             authentication=authentication,
             buckets=Buckets(settings.gateway_burst_events),
             events_per_second=settings.gateway_events_per_second,
-            bodies=Bodies(bytes_max=settings.gateway_body_bytes_max, timeout_seconds=settings.gateway_request_seconds),
+            bodies=Bodies(settings.gateway_body_bytes_max),
             derivation=derivation,
             publisher=Publisher(audit),
         )

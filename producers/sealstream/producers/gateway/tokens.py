@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 import orjson
 from joserfc import jws
@@ -44,7 +44,7 @@ KEYS_MAX: Final = 100
 RSA_BITS_MIN: Final = 2_048
 _SUBJECT_CHARACTERS_MAX: Final = 512
 _NUMBERS: Final = (int, float)
-_KEY_CLASSES: Final = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
+_KEY_CLASSES: Final[dict[str, type[RSAKey | ECKey | OKPKey]]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 
 PublicKey = RSAKey | ECKey | OKPKey
 
@@ -125,7 +125,7 @@ def parse_keys(data: bytes, algorithms: frozenset[str]) -> tuple[IssuerKey, ...]
     members: Any = cast("dict[str, Any]", document).get("keys") if isinstance(document, dict) else None
     if not isinstance(members, list):
         raise ValueError("it is no JWK set")  # noqa: TRY004  # the one error of what does not parse
-    listed = cast("list[Any]", members)
+    listed = cast("Sequence[Any]", members)
     if len(listed) > KEYS_MAX:
         raise ValueError(f"it has more than {KEYS_MAX} keys")
     found = (_key(cast("dict[str, Any]", member), algorithms) for member in listed if isinstance(member, dict))
@@ -199,7 +199,8 @@ def _check_claims(payload: bytes, rules: TokenRules, now_seconds: float) -> Chec
     if not _is_number(expires) or now_seconds >= expires + LEEWAY_SECONDS:
         raise unauthorized("the token has expired")
     for name in ("nbf", "iat"):
-        if name in claims and (not _is_number(claims[name]) or now_seconds < claims[name] - LEEWAY_SECONDS):
+        moment = claims.get(name, 0)
+        if not _is_number(moment) or now_seconds < moment - LEEWAY_SECONDS:
             raise unauthorized("the token does not count yet")
     return CheckedToken(_credential(claims, rules), expires + LEEWAY_SECONDS)
 
@@ -216,7 +217,7 @@ def _credential(claims: Mapping[str, Any], rules: TokenRules) -> Credential:
     return Credential(f"jwt:{rules.issuer} {subject}", tenant)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, _NUMBERS) and not isinstance(value, bool)
 
 
