@@ -84,7 +84,9 @@ class PostgresSource:
         with translated():
             answer = self._connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + self._rows_sql).fetchone()
         assert answer is not None
-        return int(json.loads(answer[0])[0]["Plan"]["Plan Rows"])
+        plan: Any = answer[0]  # JSON: loaded, unless the source has a column of that type, which is read as text
+        loaded = json.loads(plan) if isinstance(plan, str) else plan
+        return int(loaded[0]["Plan"]["Plan Rows"])
 
     def done(self, position: Position, rows: int) -> int:
         """The rows read so far."""
