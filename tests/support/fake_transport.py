@@ -60,6 +60,8 @@ class FakeTransport:
         self.refusal: DeliveryError | None = None
         self.poll_error: Exception | None = None
         self.abandoned = False
+        self.is_dead = False
+        self.connection_failure = ""
         self._settled = settled
         self._at_once = at_once
         self._open: list[tuple[Record, Delivery]] = []

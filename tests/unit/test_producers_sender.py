@@ -260,6 +260,8 @@ class TestRoom:
 
         assert nested[0].published(SECONDS) == Published(0, 1)
         assert isinstance(nested[1].error, QueueFull)
+        wait_for(lambda: len(kafka.sent) == 3, timeout_seconds=SECONDS, what="the count of what found no room")
+        kafka.publish()
 
 
 class TestResend:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from sealstream.producers.client import AuditLog, SyncAuditLog
 from sealstream.producers.core import Stats
 from sealstream.producers.event_fields import EventFields, Party
-from sealstream.producers.options import Compression, WhenFull
+from sealstream.producers.options import Compression, Fsync, WhenFull
 from sealstream.producers.receipt import Delivery, Published, Receipt, SyncReceipt
 from sealstream.schemas.errors import (
     ClientUnusable,
@@ -20,6 +20,9 @@ from sealstream.schemas.errors import (
     EventInvalid,
     QueueFull,
     SealstreamError,
+    SpoolDamaged,
+    SpoolError,
+    SpoolOwned,
     Unreachable,
 )
 from sealstream.schemas.event import Actor, AuditEvent, Context, Outcome, Target
@@ -36,12 +39,16 @@ __all__ = [
     "DeliveryError",
     "EventFields",
     "EventInvalid",
+    "Fsync",
     "Outcome",
     "Party",
     "Published",
     "QueueFull",
     "Receipt",
     "SealstreamError",
+    "SpoolDamaged",
+    "SpoolError",
+    "SpoolOwned",
     "Stats",
     "SyncAuditLog",
     "SyncReceipt",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar, Unpack, overload
 
@@ -11,9 +13,11 @@ from sealstream.kafka.client import KafkaConnection
 from sealstream.kafka.topics import TopicNames
 from sealstream.producers.core import Stats
 from sealstream.producers.event_fields import EventFields, event_from_fields
-from sealstream.producers.options import Compression, ProducerOptions, WhenFull
+from sealstream.producers.options import SPOOL_BYTES_MAX, Compression, Fsync, ProducerOptions, WhenFull
 from sealstream.producers.receipt import Delivery, Receipt, SyncReceipt
 from sealstream.producers.sender import OnError, Sender
+from sealstream.producers.spool.sender import SpoolSender
+from sealstream.producers.troubles import OnTrouble
 from sealstream.schemas.errors import DeliveryError, EventInvalid
 from sealstream.schemas.event import AuditEvent
 
@@ -45,7 +49,12 @@ class _Front(Generic[_D]):
         compression: Compression = "lz4",
         delivery_timeout_seconds: float = 120.0,
         close_timeout_seconds: float = 10.0,
+        spool: str | os.PathLike[str] | None = None,
+        spool_bytes_max: int = SPOOL_BYTES_MAX,
+        fsync: Fsync = "batch",
+        receipts: str | os.PathLike[str] | None = None,
         on_error: OnError | None = None,
+        on_trouble: OnTrouble | None = None,
     ) -> None:
         options = ProducerOptions(
             kafka=KafkaConnection(kafka) if isinstance(kafka, str) else kafka,
@@ -61,9 +70,14 @@ class _Front(Generic[_D]):
             compression=compression,
             delivery_timeout_seconds=delivery_timeout_seconds,
             close_timeout_seconds=close_timeout_seconds,
+            spool=None if spool is None else Path(spool),
+            spool_bytes_max=spool_bytes_max,
+            fsync=fsync,
+            receipts=None if receipts is None else Path(receipts),
         )
         self._close_timeout_seconds = close_timeout_seconds
-        self._sender = Sender(options, on_error)
+        kind = Sender if options.spool is None else SpoolSender
+        self._sender: Sender = kind(options, on_error, on_trouble=on_trouble)
 
     @overload
     def log(self, event: AuditEvent, /) -> _D: ...
@@ -161,8 +175,19 @@ class AuditLog(_Front[Receipt]):
         delivery_timeout_seconds: After this an event that Kafka has not acknowledged fails.
         close_timeout_seconds: How long leaving the ``with`` block, or the end of the process, waits for what is
             outstanding.
+        spool: A directory of this process's own on a local disk. Events go there first, and are sent from there: Kafka
+            being away makes none fail, and what a process leaves, however it ends, the next one with the directory
+            sends. Each event is then marked with a producer that the spool names (``producer_id`` if you give one).
+        spool_bytes_max: How many bytes of events the spool may hold; ``when_full`` says what happens then.
+        fsync: ``batch`` makes the disk write once for all events of a few milliseconds, so that ``spooled()`` takes
+            about 5 ms and survives a power cut; ``full`` does so at once for whatever is there, with more writes;
+            ``off`` leaves it to the system: ``spooled()`` then survives a killed process, and no power cut.
+        receipts: A file to which the receipt of each event is appended once its outcome is known, as
+            :meth:`Delivery.as_json` writes it, for ``sealstream receipts check``.
         on_error: Called with the receipt and the error of each event that was not published, whether or not
             anyone awaits it; on another thread, so it must be thread-safe and quick.
+        on_trouble: Called with what is wrong beside single events: the spool fails or was damaged, Kafka cannot be
+            reached or refuses the topic; on another thread. It is logged as a warning as well, and stands in ``stats``.
 
     Raises:
         ConfigError: An option is out of range.

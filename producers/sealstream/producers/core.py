@@ -6,18 +6,44 @@ It is not thread-safe: the sender calls it under its lock.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from sealstream.producers.headers import headers_of_datum, record_headers
+from sealstream.producers.headers import Header, headers_of_datum, record_headers
 from sealstream.producers.options import ProducerOptions
 from sealstream.producers.record import Record
-from sealstream.schemas.codec import EventReader, encode_event, schema
+from sealstream.schemas.codec import EventReader, frame_bytes, schema
 from sealstream.schemas.entry import VALUE_BYTES_MAX, is_event_id, is_tenant, payload_digest
 from sealstream.schemas.errors import DeliveryError, EventInvalid, FrameInvalid, SchemaUnknown
-from sealstream.schemas.event import AuditEvent, ProducerMark
+from sealstream.schemas.event import AuditEvent
+from sealstream.schemas.event_body import around_mark, long, mark_bytes, mark_prefix
+from sealstream.schemas.ordinary_event import ordinary_head
 
 # Whatever id a registry gave the schema: final bytes are written with the one that is shipped.
 _READER: Final = EventReader(schema_by_id=lambda _: schema("AuditEvent"))
+
+
+_NO_MARK: Final = mark_bytes(None)
+_NO_CONTROL: Final = b"\x00"
+
+
+class Draft(NamedTuple):
+    """An event that is checked, and whose bytes are final but for the producer's mark.
+
+    Arguments:
+        tenant: The tenant.
+        event_id: The event's id.
+        head: The value up to the mark.
+        own_mark: The mark that the event came with, or that for none.
+        tail: The value behind the mark.
+        headers: The record's headers.
+    """
+
+    tenant: str
+    event_id: str
+    head: bytes
+    own_mark: bytes
+    tail: bytes
+    headers: list[Header]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +58,11 @@ class Stats:
             counted: the caller knows.
         outstanding_events: Taken, and still on their way.
         outstanding_bytes: What these count for in the queue.
+        found: How many of the accepted ones the spool held at start: an earlier process had left them.
+        spooled_events: Events that are on the disk now: not published yet, or not deleted yet.
+        spooled_bytes: What these count for in the spool.
+        refused: How many of the failed ones Kafka refused for themselves; the spool keeps them aside.
+        trouble: What is wrong at the moment with the spool or the way to Kafka, in words; empty if nothing is.
     """
 
     accepted: int = 0
@@ -40,6 +71,11 @@ class Stats:
     dropped: int = 0
     outstanding_events: int = 0
     outstanding_bytes: int = 0
+    found: int = 0
+    spooled_events: int = 0
+    spooled_bytes: int = 0
+    refused: int = 0
+    trouble: str = ""
 
 
 class Core:
@@ -47,12 +83,15 @@ class Core:
 
     Arguments:
         options: The audit log's options.
-        epoch: The epoch of the producer's marks: the start time in milliseconds.
+        epoch: The epoch of the producer's marks; without a spool the start time in milliseconds.
+        producer_id: The producer's name where the options give none, if it has one all the same.
     """
 
-    def __init__(self, options: ProducerOptions, *, epoch: int) -> None:
+    def __init__(self, options: ProducerOptions, *, epoch: int, producer_id: str | None = None) -> None:
         self._options = options
-        self._epoch = epoch
+        self._frame = frame_bytes("AuditEvent", options.schema_id)
+        name = options.producer_id or producer_id
+        self._mark_prefix = b"" if name is None else mark_prefix(name, epoch)
         self._next_n: dict[str, int] = {}
         self._published = self._failed = self._dropped = 0
         self._failures_reported = 0
@@ -60,20 +99,45 @@ class Core:
         self.outstanding_events = 0
         self._outstanding_bytes = 0
 
-    def record_of(self, event: AuditEvent) -> Record:
-        """Return the record of a valid event; the producer's count moves on.
+    def draft(self, event: AuditEvent) -> Draft:
+        """Check an event and make its bytes but for the producer's mark. It changes nothing, and so needs no lock.
 
         Raises:
-            EventInvalid: The event is too large, or its headers cannot be made.
+            EventInvalid: The event breaks the model, or its headers cannot be made.
         """
+        head, tail = ordinary_head(event), _NO_CONTROL
+        if head is None:
+            event.check()
+            head, tail = around_mark(event)
+        if event.producer is not None and self._mark_prefix:
+            raise EventInvalid("producer", "is set, though the log fills it in", hint="leave out one of the two")
+        own_mark = _NO_MARK if event.producer is None else mark_bytes(event.producer)
         headers = record_headers(event, self._options.instance)
-        mark = self._mark(event)
-        value = encode_event(event, schema_id=self._options.schema_id, producer=mark)
+        return Draft(event.tenant, event.id, self._frame + head, own_mark, tail, headers)
+
+    def finish(self, draft: Draft) -> Record:
+        """Return the record of a draft, whose bytes are final now; the producer's count moves on.
+
+        Raises:
+            EventInvalid: The event is too large.
+        """
+        tenant, n, mark = draft.tenant, None, draft.own_mark
+        if self._mark_prefix:
+            n = self._next_n.get(tenant, 0)
+            mark = self._mark_prefix + long(n)
+        value = b"".join((draft.head, mark, draft.tail))
         _check_size(value)
-        if mark is not None:
-            self._next_n[event.tenant] = mark.n + 1
-        digest = payload_digest(value)
-        return Record(event.tenant, event.id, value, digest, headers, None if mark is None else mark.n)
+        if n is not None:
+            self._next_n[tenant] = n + 1
+        return Record(tenant, draft.event_id, value, payload_digest(value), draft.headers, n)
+
+    def record_of(self, event: AuditEvent) -> Record:
+        """Return the record of an event; the producer's count moves on.
+
+        Raises:
+            EventInvalid: The event breaks the model, is too large, or its headers cannot be made.
+        """
+        return self.finish(self.draft(event))
 
     def record_of_value(self, value: bytes) -> Record:
         """Return the record of final bytes, which stay as they are; key and headers follow from them.
@@ -116,6 +180,24 @@ class Core:
         """Count a record as outstanding."""
         self.outstanding_events += 1
         self._outstanding_bytes += size_bytes
+
+    def found(self, count: int, size_bytes: int) -> None:
+        """Count records that an earlier process left in the spool as outstanding."""
+        self.outstanding_events += count
+        self._outstanding_bytes += size_bytes
+
+    def lose(self, count: int, size_bytes: int, failure: DeliveryError) -> None:
+        """Count outstanding records as failed that the spool has lost."""
+        self.outstanding_events -= count
+        self._outstanding_bytes -= size_bytes
+        self._failed += count
+        self._remember(failure)
+
+    def settle_published(self, count: int, size_bytes: int) -> None:
+        """Count outstanding records as published."""
+        self.outstanding_events -= count
+        self._outstanding_bytes -= size_bytes
+        self._published += count
 
     def settle(self, size_bytes: int, failure: DeliveryError | None) -> None:
         """Count an outstanding record as published or failed."""
@@ -162,13 +244,6 @@ class Core:
             outstanding_events=self.outstanding_events,
             outstanding_bytes=self._outstanding_bytes,
         )
-
-    def _mark(self, event: AuditEvent) -> ProducerMark | None:
-        if self._options.producer_id is None:
-            return None
-        if event.producer is not None:
-            raise EventInvalid("producer", "is set, though the log fills it in", hint="leave out one of the two")
-        return ProducerMark(self._options.producer_id, self._epoch, self._next_n.get(event.tenant, 0))
 
 
 def _check_size(value: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 from sealstream.kafka.client import KafkaConnection
@@ -16,7 +17,13 @@ WhenFull: TypeAlias = Literal["block", "raise", "drop-and-count"]
 An event that found no room while ``log()`` waited is let go and counted as well: its receipt fails.
 """
 Compression: TypeAlias = Literal["none", "lz4", "zstd"]
+Fsync: TypeAlias = Literal["batch", "full", "off"]
+"""When the spool makes the disk write: once for the events of a few milliseconds, at once, or when the system likes.
 
+With ``off`` a killed process loses nothing, and a power cut may.
+"""
+
+SPOOL_BYTES_MAX: Final = 1024 * 1024 * 1024
 _SCHEMA_ID_MAX: Final = 2**31 - 1
 _SECONDS_MAX: Final = 86_400.0
 _LINGER_SECONDS_MAX: Final = 10.0
@@ -44,6 +51,10 @@ class ProducerOptions:
     compression: Compression
     delivery_timeout_seconds: float
     close_timeout_seconds: float
+    spool: Path | None = None
+    spool_bytes_max: int = SPOOL_BYTES_MAX
+    fsync: Fsync = "batch"
+    receipts: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, with the option's name."""
@@ -55,6 +66,8 @@ class ProducerOptions:
             raise ConfigError(f"producer_id {self.producer_id!r} is not a name", hint="use 1 to 128 of A-Za-z0-9._:-")
         _check_choice("when_full", self.when_full, get_args(WhenFull))
         _check_choice("compression", self.compression, get_args(Compression))
+        _check_choice("fsync", self.fsync, get_args(Fsync))
+        _check_range("spool_bytes_max", self.spool_bytes_max, 2 * EVENT_BYTES_MAX, 2**50)
         _check_range("schema_id", self.schema_id or 0, 0, _SCHEMA_ID_MAX)
         _check_range("queue_events_max", self.queue_events_max, 1, _EVENTS_MAX)
         _check_range("queue_bytes_max", self.queue_bytes_max, 2 * EVENT_BYTES_MAX, 2**40)  # the largest event fits

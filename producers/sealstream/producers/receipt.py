@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from sealstream.producers.record import Record
-from sealstream.schemas.errors import DeliveryError, Unreachable
+from sealstream.schemas.errors import DeliveryError, SpoolError, Unreachable
 
 _Wake: TypeAlias = Callable[[], object]
+
+NO_SPOOL: Final = SpoolError("this audit log has no spool", hint="give it one with spool=DIRECTORY")
+_adding: Final = threading.Lock()
+"""Held while someone begins to wait for an event: seldom, and for a moment; a lock for each event would cost more."""
 
 
 class Published(NamedTuple):
@@ -31,9 +37,14 @@ class Delivery:
 
     Arguments:
         record: The record that carries it.
+        instance: The instance that it goes to.
+        spooled: Why it will not be spooled, if that is known from the start.
     """
 
-    __slots__ = ("_failed_value", "_outcome", "_wakes", "digest", "id", "size_bytes", "tenant")
+    __slots__ = (
+        "__weakref__", "_failed_value", "_outcome", "_spooled", "_wakes",
+        "digest", "id", "instance", "number", "size_bytes", "tenant",
+    )  # fmt: skip
 
     tenant: str
     """Whose event it is."""
@@ -41,17 +52,23 @@ class Delivery:
     """The event's id."""
     digest: bytes
     """The digest by which the chain commits to the event's bytes."""
+    instance: str
+    """The instance that it goes to."""
     size_bytes: int
     """What the event counts for in the queue while it is outstanding."""
+    number: int
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, instance: str = "", spooled: SpoolError | None = NO_SPOOL) -> None:
         self.tenant = record.tenant
         self.id = record.event_id
         self.digest = record.digest
+        self.instance = instance
         self.size_bytes = record.size_bytes
+        self.number = 0  # its place in the spool, once it has one
         self._outcome: Published | DeliveryError | None = None
+        self._spooled: bool | SpoolError = False if spooled is None else spooled
         self._failed_value: bytes | None = None
-        self._wakes: list[_Wake] = []
+        self._wakes: tuple[_Wake, ...] = ()
 
     def __repr__(self) -> str:
         """Name the event and its state."""
@@ -67,10 +84,33 @@ class Delivery:
         """Why the event was not published, if it was not."""
         return self._outcome if isinstance(self._outcome, DeliveryError) else None
 
+    @property
+    def is_spooled(self) -> bool:
+        """Whether the event was written to the spool, as durably as ``fsync`` says."""
+        return self._spooled is True
+
     def _state(self) -> str:
         if self._outcome is None:
-            return "outstanding"
+            return "spooled" if self.is_spooled else "outstanding"
         return "failed" if isinstance(self._outcome, DeliveryError) else f"published {tuple(self._outcome)}"
+
+    def as_json(self) -> str:
+        """Return the receipt as one line of JSON, for keeping; ``sealstream receipts check`` reads it.
+
+        Its fields are ``instance``, ``tenant``, ``id``, ``digest`` (hexadecimal), ``spooled``, and ``partition`` and
+        ``offset``, which are null unless the event is published.
+        """
+        place = self._outcome if isinstance(self._outcome, Published) else None
+        fields = {
+            "instance": self.instance,
+            "tenant": self.tenant,
+            "id": self.id,
+            "digest": self.digest.hex(),
+            "spooled": self.is_spooled,
+            "partition": None if place is None else place.partition,
+            "offset": None if place is None else place.offset,
+        }
+        return json.dumps(fields, separators=(",", ":"))
 
     @property
     def failed_value(self) -> bytes | None:
@@ -82,20 +122,29 @@ class Delivery:
         self._failed_value = failed_value
         self._outcome = outcome
 
+    def settle_spooled(self, outcome: bool | SpoolError) -> None:
+        """Set whether the event is in the spool; for the sender."""
+        self._spooled = outcome
+
     def wake(self) -> None:
         """Call whoever waits; for the sender."""
         for wake in self._wakes:
             wake()
 
-    def _on_outcome(self, wake: _Wake) -> None:
-        """Have a function called once the outcome is there; it may be called twice, and from any thread.
+    def _on_change(self, wake: _Wake) -> None:
+        """Have a function called when something becomes known; it may be called more than once, and from any thread.
 
-        No lock: the outcome is set before the waiters are called, and looked at after a waiter is added, so at least
-        one of the two sides sees the other.
+        The sender takes no lock: it sets what is known before it calls the waiters, and a waiter looks at it after it
+        was added, so at least one of the two sides sees the other.
         """
-        self._wakes.append(wake)
-        if self._outcome is not None:
-            wake()
+        with _adding:
+            self._wakes = (*self._wakes, wake)
+
+    def _is_known(self) -> bool:
+        return self._outcome is not None
+
+    def _is_spooling_known(self) -> bool:
+        return self._spooled is not False or self._outcome is not None
 
     def _result(self) -> Published:
         if self._outcome is None:
@@ -106,28 +155,62 @@ class Delivery:
             raise self._outcome.with_traceback(None)  # it may be raised once for every wait
         return self._outcome
 
+    def _spooled_result(self) -> None:
+        if self._spooled is True:
+            return
+        if isinstance(self._spooled, SpoolError):
+            raise self._spooled.with_traceback(None)
+        if isinstance(self._outcome, DeliveryError):
+            raise self._outcome.with_traceback(None)
+        raise Unreachable(
+            f"event {self.tenant}/{self.id} is not in the spool yet", hint="the disk is slow: wait longer"
+        )
+
 
 class SyncReceipt(Delivery):
     """What :meth:`SyncAuditLog.log` returns."""
 
     __slots__ = ()
 
+    def spooled(self, timeout_seconds: float | None = None) -> None:
+        """Wait until the event is in the spool: from then on, no end of the process loses it.
+
+        Arguments:
+            timeout_seconds: How long to wait; by default until the disk has answered.
+
+        Raises:
+            SpoolError: It is not in the spool, because the spool does not take it at the moment or there is none;
+                the event is sent from memory, and :meth:`published` tells what becomes of it.
+            DeliveryError: There was no room for it.
+            Unreachable: The time is over, and the disk has not answered.
+        """
+        self._wait(self._is_spooling_known, timeout_seconds)
+        self._spooled_result()
+
     def published(self, timeout_seconds: float | None = None) -> Published:
         """Wait until the event is published, and return where.
 
         Arguments:
             timeout_seconds: How long to wait; by default until the outcome is known, which the log's
-                ``delivery_timeout_seconds`` bounds.
+                ``delivery_timeout_seconds`` bounds, and with a spool only the log's close.
 
         Raises:
             DeliveryError: It was not published.
             Unreachable: The time is over, and the event still on its way.
         """
-        if self._outcome is None:
-            known = threading.Event()
-            self._on_outcome(known.set)
-            known.wait(timeout_seconds)
+        self._wait(self._is_known, timeout_seconds)
         return self._result()
+
+    def _wait(self, is_known: Callable[[], bool], timeout_seconds: float | None) -> None:
+        if is_known():
+            return
+        changed = threading.Event()
+        self._on_change(changed.set)
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while not is_known():
+            if not changed.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                return
+            changed.clear()
 
 
 class Receipt(Delivery):
@@ -139,27 +222,48 @@ class Receipt(Delivery):
         """Wait until the event is published: :meth:`published` without a time limit."""
         return self.published().__await__()
 
+    async def spooled(self, timeout_seconds: float | None = None) -> None:
+        """Wait until the event is in the spool: from then on, no end of the process loses it.
+
+        Arguments:
+            timeout_seconds: How long to wait; by default until the disk has answered.
+
+        Raises:
+            SpoolError: It is not in the spool, because the spool does not take it at the moment or there is none;
+                the event is sent from memory, and :meth:`published` tells what becomes of it.
+            DeliveryError: There was no room for it.
+            Unreachable: The time is over, and the disk has not answered.
+        """
+        await self._wait(self._is_spooling_known, timeout_seconds)
+        self._spooled_result()
+
     async def published(self, timeout_seconds: float | None = None) -> Published:
         """Wait until the event is published, and return where. Cancelling the wait does not stop the delivery.
 
         Arguments:
             timeout_seconds: How long to wait; by default until the outcome is known, which the log's
-                ``delivery_timeout_seconds`` bounds.
+                ``delivery_timeout_seconds`` bounds, and with a spool only the log's close.
 
         Raises:
             DeliveryError: It was not published.
             Unreachable: The time is over, and the event still on its way.
         """
-        if self._outcome is None:
-            loop = asyncio.get_running_loop()
-            known = asyncio.Event()
-
-            def wake() -> None:
-                with suppress(RuntimeError):  # the loop is closed, and whoever waited is gone with it
-                    loop.call_soon_threadsafe(known.set)
-
-            self._on_outcome(wake)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_seconds):
-                    await known.wait()
+        await self._wait(self._is_known, timeout_seconds)
         return self._result()
+
+    async def _wait(self, is_known: Callable[[], bool], timeout_seconds: float | None) -> None:
+        if is_known():
+            return
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop is closed, and whoever waited is gone with it
+                loop.call_soon_threadsafe(changed.set)
+
+        self._on_change(wake)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while not is_known():
+                    await changed.wait()
+                    changed.clear()

@@ -7,7 +7,7 @@ from typing import Final
 
 from sealstream.producers.headers import Header
 
-_OVERHEAD_BYTES: Final = 512
+OVERHEAD_BYTES: Final = 512
 """What a record costs in memory beside its value: key, headers, and librdkafka's own bookkeeping, roughly."""
 
 
@@ -34,4 +34,4 @@ class Record:
     @property
     def size_bytes(self) -> int:
         """What the record counts for in the queue."""
-        return len(self.value) + _OVERHEAD_BYTES
+        return len(self.value) + OVERHEAD_BYTES

@@ -7,15 +7,21 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
 from sealstream.producers.core import Core, Stats
+from sealstream.producers.drops import Drops, event_of
 from sealstream.producers.options import ProducerOptions
 from sealstream.producers.receipt import Delivery, Published
+from sealstream.producers.receipts_file import ReceiptsFile
 from sealstream.producers.record import Record
+from sealstream.producers.termination import close_at_sigterm, forget_sigterm
 from sealstream.producers.transport import KafkaTransport, Settled, Transport
-from sealstream.schemas.errors import ClientUnusable, DeliveryError, EventInvalid, QueueFull
+from sealstream.producers.troubles import OnTrouble, Troubles, report
+from sealstream.schemas.errors import ClientUnusable, ConfigError, DeliveryError, EventInvalid, QueueFull
 from sealstream.schemas.event import AuditEvent
 
 OnError: TypeAlias = Callable[[Delivery, DeliveryError], object]
@@ -25,7 +31,7 @@ _D = TypeVar("_D", bound=Delivery)
 
 _POLL_SECONDS: Final = 0.1
 """How long the thread waits for answers before it looks whether to end."""
-_ABANDON_SECONDS: Final = 5.0
+ABANDON_SECONDS: Final = 5.0
 """How long close() waits, after its time, for given-up events to be reported as failed, and for the thread to end."""
 
 
@@ -40,13 +46,19 @@ class Sender:
         options: The audit log's options.
         on_error: Called on the sender's thread for each event that was not published.
         transport: Makes the way to Kafka.
+        on_trouble: Called on the sender's thread for what goes wrong beside that.
     """
 
     def __init__(
-        self, options: ProducerOptions, on_error: OnError | None, transport: TransportFactory = KafkaTransport
+        self,
+        options: ProducerOptions,
+        on_error: OnError | None,
+        transport: TransportFactory = KafkaTransport,
+        on_trouble: OnTrouble | None = None,
     ) -> None:
         self._options = options
         self._on_error = on_error
+        self._troubles = Troubles(on_trouble)
         self._transport_factory = transport
         # Reentrant: a signal handler or a finalizer may log while this very thread is in log().
         self._lock = threading.RLock()
@@ -54,6 +66,8 @@ class Sender:
         self._changed = threading.Condition(self._lock)
         self.waiting = 0
         self._core = Core(options, epoch=time.time_ns() // 1_000_000)
+        self._drops = Drops()
+        self._receipts: ReceiptsFile | None = None
         self._transport: Transport | None = None
         self._pid: int | None = None
         self._closed = False
@@ -80,8 +94,9 @@ class Sender:
             ClientUnusable: The log is closed, or belongs to another process.
         """
         self._check_process()
-        event.check()
-        return self._send(partial(self._core.record_of, event), receipt)
+        if self._transport is None:
+            self.start()  # which a spool's mark comes from
+        return self._send(partial(self._core.finish, self._core.draft(event)), receipt)
 
     def submit_value(self, value: bytes, receipt: type[_D]) -> _D:
         """Hand final bytes over as they are.
@@ -91,7 +106,8 @@ class Sender:
             QueueFull, ClientUnusable: As :meth:`submit`.
         """
         self._check_process()
-        return self._send(partial(self._core.record_of_value, value), receipt)
+        record = self._core.record_of_value(value)
+        return self._send(lambda: record, receipt)
 
     def resend(self, delivery: _D) -> _D:
         """Hand over the very bytes of an event that failed.
@@ -106,7 +122,7 @@ class Sender:
             raise EventInvalid(
                 "receipt", "is of no event that was sent and failed", hint="log an event that found no room again"
             )
-        return self._send(partial(self._core.record_of_value, value), type(delivery))
+        return self.submit_value(value, type(delivery))
 
     def flush(self, timeout_seconds: float) -> int:
         """Wait until nothing is outstanding, and return how many events still are when the time is over.
@@ -142,14 +158,26 @@ class Sender:
             if transport is None:
                 return
             if not self._wait(self._nothing_outstanding, timeout_seconds):
-                transport.abandon()
-                self._wait(self._nothing_outstanding, _ABANDON_SECONDS)
-        self._stop.set()
-        self._thread.join(_ABANDON_SECONDS)
+                self._give_up(transport)
+        self._stop_thread()
         atexit.unregister(self._close_at_exit)
+        forget_sigterm(self._close_at_exit)
+        self._write_receipts()
         with self._lock:
             self._transport = None
+            if self._receipts is not None:
+                self._receipts.close()
+                self._receipts = None
             self._raise_unreported()
+
+    def _give_up(self, transport: Transport) -> None:
+        """Make what is outstanding fail; called under the lock."""
+        transport.abandon()
+        self._wait(self._nothing_outstanding, ABANDON_SECONDS)
+
+    def _stop_thread(self) -> None:
+        self._stop.set()
+        self._thread.join(ABANDON_SECONDS)
 
     @property
     def stats(self) -> Stats:
@@ -157,7 +185,10 @@ class Sender:
         if self._is_foreign():
             return Stats()
         with self._lock:
-            return self._core.stats()
+            return self._stats()
+
+    def _stats(self) -> Stats:
+        return replace(self._core.stats(), trouble=self._troubles.text)
 
     @property
     def is_open(self) -> bool:
@@ -168,10 +199,11 @@ class Sender:
         with self._lock:
             transport = self._started()
             record, full = self._wait_for_room(make)
-            delivery = receipt(record)
-            failure = self._refuse(full) if full is not None else self._hand_over(transport, record, delivery)
+            delivery = self._delivery(record, receipt)
+            failure = self._refuse(full, record) if full is not None else self._hand_over(transport, record, delivery)
             if failure is not None:
                 delivery.settle(failure)
+                self._keep_receipt(delivery)
         if failure is not None:
             self._tell(delivery)
         return delivery
@@ -187,19 +219,38 @@ class Sender:
             return error
         return None
 
-    def _refuse(self, full: QueueFull) -> QueueFull:
+    def _delivery(self, record: Record, receipt: type[_D]) -> _D:
+        return receipt(record, self._options.instance)
+
+    def _has_room(self, record: Record) -> bool:
+        return self._core.has_room(record)
+
+    def _refuse(self, full: QueueFull, record: Record) -> QueueFull:
         if self._options.when_full == "raise":
             raise full
         self._core.drop(full)
+        self._drops.add(record.tenant, datetime.now(UTC))
         return full
+
+    def _tell_drops(self) -> None:
+        """Log how many events of a tenant found no room, as soon as there is some."""
+        with self._lock:
+            while not self._closed and (first := self._drops.first()) is not None and self._transport is not None:
+                tenant, dropped = first
+                record = self._core.record_of(event_of(tenant, dropped))
+                if not self._has_room(record):
+                    self._core.withdraw(record)
+                    return
+                self._drops.told(tenant)
+                self._hand_over(self._transport, record, self._delivery(record, Delivery))
 
     def _wait_for_room(self, make: Callable[[], Record]) -> tuple[Record, QueueFull | None]:
         """Make a record and wait, as the policy says, until it fits; return it with the error if it does not."""
         record = make()
-        if self._core.has_room(record):
+        if self._has_room(record):
             return record, None
         deadline = time.monotonic() + (self._options.timeout_seconds if self._may_wait() else 0)
-        while not self._core.has_room(record):
+        while not self._has_room(record):
             self._core.withdraw(record)
             remaining = deadline - time.monotonic()
             if remaining <= 0:
@@ -224,16 +275,39 @@ class Sender:
     def _started(self) -> Transport:
         self._check_open()
         if self._transport is None:
+            self._begin()
             self._transport = self._transport_factory(self._options, self._settled)
             self._pid = os.getpid()
             self._thread.start()
             atexit.register(self._close_at_exit)
+            close_at_sigterm(self._close_at_exit)
         return self._transport
+
+    def _begin(self) -> None:
+        """Open what the log needs beside the way to Kafka."""
+        if self._options.receipts is not None and self._receipts is None:
+            self._receipts = ReceiptsFile(self._options.receipts)
+
+    def _keep_receipt(self, delivery: Delivery) -> None:
+        if self._receipts is not None:
+            self._receipts.add(delivery)
+
+    def _write_receipts(self) -> None:
+        if self._receipts is None:
+            return
+        try:
+            self._receipts.write()
+        except OSError as error:
+            text = f"receipts {self._options.receipts} are not written: {error.strerror or error}"
+            self._troubles.begin("receipts", ConfigError(text, hint="make room on its disk"))
+        else:
+            self._troubles.end("receipts")
 
     def _settled(self, delivery: Delivery, outcome: Published | DeliveryError, value: bytes | None) -> None:
         """Take an outcome from the transport; called on the sender's thread."""
         with self._lock:
             delivery.settle(outcome, value)
+            self._keep_receipt(delivery)
             self._core.settle(delivery.size_bytes, delivery.error)
             if self.waiting:
                 self._changed.notify_all()
@@ -247,7 +321,7 @@ class Sender:
         try:
             self._on_error(delivery, delivery.error)
         except Exception as error:  # noqa: BLE001  # the application's code: its errors must not end the delivery
-            _report(error)
+            report(error)
 
     def _run(self) -> None:
         transport = self._transport
@@ -255,8 +329,11 @@ class Sender:
         while not self._stop.is_set():
             try:
                 transport.poll(_POLL_SECONDS)
+                self._write_receipts()
+                if self._drops:
+                    self._tell_drops()
             except Exception as error:  # noqa: BLE001  # from a log handler, say: the outcomes behind it must be served
-                _report(error)
+                report(error)
 
     def _close_at_exit(self) -> None:
         """Close a log that its owner forgot. What a crash or a signal's default action ends is not seen here."""
@@ -306,9 +383,3 @@ class Sender:
             raise ClientUnusable(
                 f"{call} was called from on_error, and would wait for itself", hint="call it elsewhere"
             )
-
-
-def _report(error: Exception) -> None:
-    """Show an error that has no caller where Python shows the errors of threads."""
-    thread = threading.current_thread()
-    threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread)))

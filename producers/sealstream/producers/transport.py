@@ -34,6 +34,16 @@ _KBYTES_MAX: Final = 2_147_483_647  # librdkafka's largest: the bounds are the c
 class Transport(Protocol):
     """What the sender needs of Kafka; a test may stand in for it."""
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether it will not send anything any more, so that another one has to be made."""
+        ...
+
+    @property
+    def connection_failure(self) -> str:
+        """What was last wrong with the connection; empty if nothing was lately."""
+        ...
+
     def send(self, record: Record, delivery: Delivery) -> None:
         """Hand a record over without waiting; ``settled`` is called later, from :meth:`poll`.
 
@@ -67,12 +77,25 @@ class KafkaTransport:
         self._timeout_seconds = options.delivery_timeout_seconds
         self._settled = settled
         self._connection_failure = ("", 0.0)
+        self._is_dead = False
         callbacks = {"error_cb": self._connection_failed, "logger": _logger}
         try:
             self._producer = Producer(producer_config(options) | callbacks)
         except (KafkaException, ValueError) as error:
             raise ConfigError(f"Kafka's client refuses the options: {error}") from error
         _alive.add(self)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether librdkafka reported a fatal error: the producer's state is lost."""
+        return self._is_dead
+
+    @property
+    def connection_failure(self) -> str:
+        """What librdkafka last said about the connection; empty if that is over."""
+        text, at_seconds = self._connection_failure
+        is_recent = time.monotonic() - at_seconds < self._timeout_seconds + _FAILURE_REPEAT_SECONDS
+        return text if is_recent else ""
 
     def send(self, record: Record, delivery: Delivery) -> None:
         """Hand a record to librdkafka, which copies it."""
@@ -114,12 +137,12 @@ class KafkaTransport:
 
     def _error(self, error: KafkaError, tenant: str, event_id: str) -> DeliveryError:
         where = f"event {tenant}/{event_id} to topic {self._topic}"
-        text, at_seconds = self._connection_failure
-        is_recent = time.monotonic() - at_seconds < self._timeout_seconds + _FAILURE_REPEAT_SECONDS
-        return delivery_error(error, where, self._timeout_seconds, text if is_recent else "")
+        self._is_dead = self._is_dead or error.fatal()
+        return delivery_error(error, where, self._timeout_seconds, self.connection_failure)
 
     def _connection_failed(self, error: KafkaError) -> None:
         """Remember why Kafka could not be reached: a delivery that times out does not say it."""
+        self._is_dead = self._is_dead or error.fatal()
         self._connection_failure = (error.str(), time.monotonic())
 
 
@@ -134,7 +157,9 @@ def producer_config(options: ProducerOptions) -> ClientConfig:
         "message.max.bytes": EVENT_BYTES_MAX,
         "compression.type": options.compression,
         "linger.ms": options.linger_seconds * 1000,
-        "delivery.timeout.ms": int(options.delivery_timeout_seconds * 1000),
+        # With a spool nothing is gained by giving up: as long as librdkafka itself repeats, order is kept, and nothing
+        # arrives twice. 0 stands for ever.
+        "delivery.timeout.ms": 0 if options.spool else int(options.delivery_timeout_seconds * 1000),
         # The core bounds what is outstanding, by events and by bytes, so librdkafka need not.
         "queue.buffering.max.messages": 0,
         "queue.buffering.max.kbytes": _KBYTES_MAX,

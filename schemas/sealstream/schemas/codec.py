@@ -82,6 +82,11 @@ def frame_confluent(schema_id: int, body: bytes) -> bytes:
     return _CONFLUENT.pack(CONFLUENT_MAGIC, schema_id) + body
 
 
+def frame_bytes(name: str, schema_id: int | None) -> bytes:
+    """Return what stands before a body: Confluent's framing with a schema's id, single-object encoding without."""
+    return frame_single_object(name, b"") if schema_id is None else frame_confluent(schema_id, b"")
+
+
 def encode_body(name: str, datum: Datum) -> bytes:
     """Return the bare Avro encoding of a datum under a shipped schema."""
     buffer = io.BytesIO()

@@ -1,1 +1,1 @@
-"""Events on disk until Kafka has them."""
+"""The spool: events on the sender's own disk, from ``log()`` until Kafka has them."""
