@@ -7,7 +7,7 @@ It stands for the notary where proofs are tested: its storage is a dictionary, i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,7 +18,6 @@ from psycopg import sql
 from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.coverage import coverage_digest, pack_coverage
 from sealstream.schemas.entry import ZERO_HASH, entry_hash, parse
-from sealstream.schemas.errors import ObjectMissing
 from sealstream.schemas.log_layout import (
     ROOT_PREFIX,
     chain_prefix,
@@ -36,6 +35,7 @@ from sealstream.schemas.tile_tree import TileEdge
 from sealstream.schemas.tiles import TILE_WIDTH
 from sealstream.schemas.trust import Reader
 from support.chained import INSTANCE, Sealed
+from support.memory_objects import MemoryObjects
 from support.notes import cosignature_line, signer
 
 MAP_SECRET: Final = bytes(range(32))
@@ -57,53 +57,6 @@ def policy() -> Policy:
 def reader(judged_by: Policy | None = None) -> Reader:
     """Return somebody who believes that policy."""
     return Reader(judged_by or policy(), NOW_SECONDS)
-
-
-@dataclass
-class MemoryObjects:
-    """A storage in memory; read and written as any other."""
-
-    files: dict[str, bytes] = field(default_factory=dict[str, bytes])
-    gets: int = 0
-
-    def get(self, path: str, *, bytes_max: int = 2**25) -> bytes:
-        """Return an object."""
-        self.gets += 1
-        try:
-            data = self.files[path]
-        except KeyError:
-            raise ObjectMissing(f"there is no {path}") from None
-        assert len(data) <= bytes_max
-        return data
-
-    def get_many(self, paths: Iterable[str], *, bytes_max: int = 2**25) -> Iterator[bytes | None]:
-        """Yield objects, ``None`` for each that is missing."""
-        yield from (self.get(path, bytes_max=bytes_max) if path in self.files else None for path in paths)
-
-    def put(self, path: str, data: bytes) -> None:
-        """Write an object."""
-        self.files[path] = data
-
-    def put_many(self, files: Iterable[tuple[str, bytes]], *, write_once: bool = False) -> None:
-        """Write objects."""
-        del write_once
-        self.files.update(files)
-
-    def delete_many(self, paths: Iterable[str]) -> None:
-        """Delete objects."""
-        for path in paths:
-            self.files.pop(path, None)
-
-    def delete_below(self, prefix: str) -> None:
-        """Delete the objects below a path."""
-        self.delete_many(self.list(f"{prefix}/"))
-
-    def sync(self) -> None:
-        """Do nothing: there is no disk."""
-
-    def list(self, prefix: str) -> list[str]:
-        """Return the paths below a prefix."""
-        return sorted(path for path in self.files if path.startswith(prefix))
 
 
 @dataclass

@@ -10,7 +10,6 @@ from typing import Any, cast
 from sealstream.kafka.topics import SEAL_ENTRY_HEADER
 from sealstream.schemas.checkpoint import Checkpoint
 from sealstream.schemas.entry import GapReason, Genesis, Kind, entry_hash, gap_payload, partition_chain
-from sealstream.schemas.errors import ObjectMissing
 from sealstream.schemas.note_key import VerifierKey
 from sealstream.schemas.violation import Violation
 from sealstream.sinks.verifier.chains import Chains as VerifiedChains
@@ -24,56 +23,13 @@ from sealstream.sinks.witness.recomputing.sources import Sources
 from sealstream.sinks.witness.recomputing.trees import Changes, Log, Tenants, layered
 from support.chained import INSTANCE, Chains
 from support.chained import Sealed as Record
+from support.memory_objects import MemoryObjects
 from support.rounds import SECRET, PlainRound, Sealed, last_ends, publish_chains, publish_rounds, root_checkpoint
 
 PARTITIONS = 2
 TOPIC_ID = bytes(range(16))
 CHAINED_ID = b"c" * 16
 FOREVER = float("inf")
-
-
-class MemoryObjects:
-    """A storage in memory."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-
-    def get(self, path: str, *, bytes_max: int = 2**30) -> bytes:
-        """Return an object's bytes."""
-        if path not in self.files:
-            raise ObjectMissing(f"there is no {path}")
-        assert len(self.files[path]) <= bytes_max
-        return self.files[path]
-
-    def get_many(self, paths: Iterable[str], *, bytes_max: int = 2**30) -> Iterator[bytes | None]:
-        """Yield the bytes of objects; ``None`` for each that is missing."""
-        del bytes_max
-        return (self.files.get(path) for path in paths)
-
-    def put(self, path: str, data: bytes) -> None:
-        """Write an object."""
-        self.files[path] = data
-
-    def put_many(self, files: Iterable[tuple[str, bytes]], *, write_once: bool = False) -> None:
-        """Write objects."""
-        del write_once
-        self.files.update(files)
-
-    def delete_many(self, paths: Iterable[str]) -> None:
-        """Delete objects."""
-        for path in paths:
-            self.files.pop(path, None)
-
-    def delete_below(self, prefix: str) -> None:
-        """Delete the objects below a path."""
-        self.delete_many(self.list(f"{prefix}/"))
-
-    def sync(self) -> None:
-        """Do nothing."""
-
-    def list(self, prefix: str) -> list[str]:
-        """Return the paths below a path."""
-        return sorted(path for path in self.files if path.startswith(prefix))
 
 
 @dataclass(frozen=True, slots=True)

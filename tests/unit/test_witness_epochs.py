@@ -22,8 +22,9 @@ from sealstream.sinks.witness.recomputing.refusal import Refusal
 from support.chain_files import entries_by_chain, publish_chain_files
 from support.chained import INSTANCE, Chains
 from support.chained import Sealed as Record
+from support.memory_objects import MemoryObjects
 from support.notes import signer
-from support.recomputing import MemoryJudge, MemoryObjects, MemoryWord, word_of
+from support.recomputing import MemoryJudge, MemoryWord, word_of
 from support.rounds import (
     Head,
     PlainRound,

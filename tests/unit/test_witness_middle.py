@@ -18,8 +18,9 @@ from sealstream.sinks.witness.recomputing.refusal import Refusal
 from support.chain_files import chain_files, entries_by_chain, publish_chain_files
 from support.chained import INSTANCE, Chains
 from support.chained import Sealed as Record
+from support.memory_objects import MemoryObjects
 from support.notes import signer
-from support.recomputing import PARTITIONS, TOPIC_ID, MemoryJudge, MemoryObjects, busy_log, by_partition, word_of
+from support.recomputing import PARTITIONS, TOPIC_ID, MemoryJudge, busy_log, by_partition, word_of
 from support.rounds import Entries, PlainRound, Sealed, make_round, publish_rounds, root_checkpoint
 
 KEY = signer(INSTANCE)
