@@ -136,7 +136,7 @@ def _append_elsewhere(log: AuditedLog) -> list[Report]:
     logs = log.chainer.expected()
     log.chainer.write(logs)
     append(log, *(one for one in logs[0] if one.key == ACME.encode()), partition=1)
-    return log.look(attacked=(), witnessed=False)
+    return log.look(attacked=())
 
 
 def _payload(records: Log, at: int) -> Log:
@@ -372,7 +372,12 @@ ROWS: Final = (
         Report("witness", UNSOUND),
     ),
     _row("puts a record under another tenant's key", intercepting(_splice), ("foreign", ACME, SEQ)),
-    _halt("copies a record to another partition", _append_elsewhere, Report("verifier", "foreign", ACME, BEFORE + 1)),
+    _halt(
+        "copies a record to another partition",
+        _append_elsewhere,
+        Report("verifier", "foreign", ACME, BEFORE + 1),
+        Report("witness", "foreign", ACME, BEFORE + 1),
+    ),
     _halt("deletes audit.chained before it is verified", _delete_unverified("chained"), "SourceExpired"),
     _halt("deletes audit.events before it is verified", _delete_unverified("events"), "SourceExpired"),
     _halt("makes audit.events anew", _recreate_source, "InstanceDiffers"),
