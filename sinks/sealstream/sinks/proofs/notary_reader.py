@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import errors, sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg import sql
+from psycopg_pool import ConnectionPool
 
-from sealstream.schemas.errors import ConfigError, StoreError, Unreachable
+from sealstream.worker.postgres import Database
 
 _CONNECTIONS_MAX: Final = 4
 _WAITING_MAX: Final = 100
 _TRUSTED_SECONDS: Final = 1.0  # a proof asks several questions, and each check is a round trip as long as a question's
-_CONNECT_SECONDS_MIN: Final = 2  # libpq waits no shorter
-_TRANSIENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58"})
-_UNMIGRATED: Final = (errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName)
-_REACH_HINT: Final = "check SEALSTREAM_NOTARY_DATABASE and that PostgreSQL runs"
+_APPLICATION: Final = "sealstream-proofs"
+_NOTARY: Final = Database(
+    "SEALSTREAM_NOTARY_DATABASE",
+    absent_hint="run sealstream migrate-notary, if this is its database",
+    rights_hint="grant the login sealstream_notary_reader",
+)
 
 Row = tuple[Any, ...]
 
@@ -42,7 +41,9 @@ class NotaryReader:
         self._lock = threading.Lock()
         self._opened = False
         self._used_at: WeakKeyDictionary[psycopg.Connection[Row], float] = WeakKeyDictionary()
-        self._conninfo = _conninfo(database_url, timeout_seconds)
+        self._conninfo = _NOTARY.conninfo(
+            database_url, application=_APPLICATION, timeout_seconds=timeout_seconds, connect_seconds=timeout_seconds
+        )
         timeout = sql.Literal(f"{round(timeout_seconds * 1000)}ms")
         session = sql.SQL("SET statement_timeout = {}; SET default_transaction_read_only = on").format(timeout)
 
@@ -76,7 +77,7 @@ class NotaryReader:
             StoreError: PostgreSQL refuses, or the database is not the notary's.
             Unreachable: PostgreSQL does not answer, or did not finish in time.
         """
-        with _translated():
+        with _NOTARY.translated():
             self._open()
             with self._pool.connection() as connection:
                 return connection.execute(query, arguments, binary=True).fetchall()
@@ -96,36 +97,3 @@ class NotaryReader:
                 psycopg.connect(self._conninfo).close()
                 self._pool.open()
                 self._opened = True
-
-
-def _conninfo(database_url: str, timeout_seconds: float) -> str:
-    defaults = {
-        "application_name": "sealstream-proofs",
-        "connect_timeout": str(max(_CONNECT_SECONDS_MIN, round(timeout_seconds))),
-        "tcp_user_timeout": str(round(timeout_seconds * 1000)),
-    }
-    try:
-        return make_conninfo(database_url, **{**defaults, **conninfo_to_dict(database_url)})
-    except psycopg.ProgrammingError:
-        # libpq's own message would repeat the URL, password included.
-        raise ConfigError(
-            "SEALSTREAM_NOTARY_DATABASE is no PostgreSQL URL", hint="give postgresql://user@host:5432/database"
-        ) from None
-
-
-@contextmanager
-def _translated() -> Generator[None]:
-    try:
-        yield
-    except psycopg.Error as error:
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        state = error.sqlstate or ""
-        if isinstance(error, _UNMIGRATED):
-            raise StoreError(
-                f"the notary's database is not as this version needs it: {text}",
-                hint="run sealstream migrate-notary, if this is its database",
-            ) from error
-        lost = not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-        if lost or isinstance(error, PoolTimeout) or state[:2] in _TRANSIENT_CLASSES:
-            raise Unreachable(f"the notary's database does not answer: {text}", hint=_REACH_HINT) from error
-        raise StoreError(f"the notary's database refuses: {text}") from error
