@@ -18,6 +18,7 @@ _OUTBOX = "the chart has no relay yet"
 LEFT_OUT = {
     **dict.fromkeys((name for name in Settings.model_fields if name.startswith("gateway_")), _GATEWAY),
     **dict.fromkeys((name for name in Settings.model_fields if name.startswith("outbox_")), _OUTBOX),
+    "import_source": "an import is run by a person, once, and is no worker",
     **dict.fromkeys(
         (
             "lock_days",

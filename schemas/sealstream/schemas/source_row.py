@@ -15,9 +15,8 @@ ROW_LABEL: Final = b"sealstream/row1\n"
 _NULL: Final = b"\x00"
 _TEXT: Final = b"\x01"
 _SIZE_BYTES: Final = 4
-_SIZES_MAX: Final = 256
-_SIZES: Final = tuple(_TEXT + size.to_bytes(_SIZE_BYTES, "big") for size in range(_SIZES_MAX))
-"""What stands before most texts."""
+_SHORT_MAX: Final = 128
+"""Most texts are shorter: what stands before them is made once."""
 
 Row: TypeAlias = Sequence[str | None]
 """The text of each column, in the source's order; ``None`` for null."""
@@ -36,18 +35,22 @@ def row_packer(names: Sequence[str]) -> Callable[[Row], bytes]:
     count = len(names).to_bytes(_SIZE_BYTES, "big")
     heads = [_sized(name.encode()) for name in names]
     heads[:1] = [ROW_LABEL + count + head for head in heads[:1]]
+    nulls = [head + _NULL for head in heads]
+    shorts = [[head + _TEXT + size.to_bytes(_SIZE_BYTES, "big") for size in range(_SHORT_MAX)] for head in heads]
 
     def pack(row: Row) -> bytes:
         if len(row) != len(heads):
             raise FormatError(f"row has {len(row)} columns instead of {len(heads)}")
         parts: list[bytes] = []
-        for head, text in zip(heads, row, strict=True):
+        add = parts.append
+        for place, text in enumerate(row):
             if text is None:
-                parts += (head, _NULL)
-            else:
-                data = text.encode()
-                size = len(data)
-                parts += (head, _SIZES[size] if size < _SIZES_MAX else _TEXT + size.to_bytes(_SIZE_BYTES, "big"), data)
+                add(nulls[place])
+                continue
+            data = text.encode()
+            size = len(data)
+            add(shorts[place][size] if size < _SHORT_MAX else heads[place] + _TEXT + size.to_bytes(_SIZE_BYTES, "big"))
+            add(data)
         return b"".join(parts) if parts else ROW_LABEL + count
 
     return pack

@@ -173,6 +173,10 @@ class Settings(BaseSettings):
         default=1.0, ge=0.05, le=60, description="How often the relay looks for rows of which nothing notified it"
     )
 
+    import_source: SecretStr = Field(
+        default=SecretStr(""), description="What is imported: the PostgreSQL URL of an older trail, or a file's path"
+    )
+
     worker_id: str = Field(
         default_factory=socket.gethostname,
         pattern=r"^[A-Za-z0-9._-]{1,100}$",

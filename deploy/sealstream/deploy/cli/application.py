@@ -19,6 +19,8 @@ from sealstream.deploy.cli import (
     gap,
     gateway,
     heads,
+    importing,
+    inventory,
     keys,
     local,
     outbox,
@@ -75,6 +77,8 @@ verification.register(app)
 evidence.register(app)
 proofs.register(app)
 search.register(app)
+importing.register(app)
+inventory.register(app)
 violations.register(app)
 topics.register(app)
 gap.register(app)

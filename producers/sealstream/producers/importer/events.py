@@ -6,10 +6,10 @@ Pure: the job's secret comes from its file.
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2s
 from typing import Final, NamedTuple, TypeAlias
 
 from sealstream.producers.headers import record_headers
@@ -29,7 +29,7 @@ KEY_METADATA: Final = "import.key"
 SALT_BYTES: Final = 16
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_KEY_HASH_CHARACTERS: Final = 32
+_KEY_HASH_BYTES: Final = 16
 _PLAIN_KEY: Final = re.compile("[0-9]{1,20}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 """Keys that stand in an event's id as they are: what is no number and no UUID may be personal."""
 _OUTCOMES: Final = {outcome.value: outcome for outcome in Outcome}
@@ -54,7 +54,8 @@ class JobKey:
 
     Arguments:
         job: The job's name.
-        secret: Random, and in the job's file alone: whoever has it can guess purged events from their digests.
+        secret: At most 32 bytes, random, and in the job's file alone: whoever has it can guess purged events from their
+            digests. It is the key of BLAKE2s (RFC 7693), a keyed hash of its own.
     """
 
     def __init__(self, job: str, secret: bytes) -> None:
@@ -66,12 +67,13 @@ class JobKey:
         """Return the id of the event of a row."""
         if _PLAIN_KEY.fullmatch(key) is not None:
             return f"{self.prefix}{key}"
-        digest = hmac.digest(self._secret, b"id\n" + key.encode(errors="surrogatepass"), "sha256")
-        return f"{self.prefix}:{digest.hex()[:_KEY_HASH_CHARACTERS]}"
+        data = key.encode(errors="surrogatepass")
+        return f"{self.prefix}:{blake2s(data, key=self._secret, digest_size=_KEY_HASH_BYTES, person=b'id').hexdigest()}"
 
     def salt(self, tenant: str, event_id: str) -> bytes:
         """Return the salt of an event."""
-        return hmac.digest(self._secret, f"salt\n{tenant}\n{event_id}".encode(), "sha256")[:SALT_BYTES]
+        data = f"{tenant}\n{event_id}".encode()
+        return blake2s(data, key=self._secret, digest_size=SALT_BYTES, person=b"salt").digest()
 
 
 class EventMaker:
@@ -95,7 +97,11 @@ class EventMaker:
         self._outcome = None if mapping.outcome is None else _field("outcome", mapping.outcome, names)
         self._actor = _party("actor", mapping.actor, names)
         self._targets = [_party(f"targets.{number}", one, names) for number, one in enumerate(mapping.targets)]
-        self._context = [(name, _field(f"context.{name}", one, names)) for name, one in mapping.context.items()]
+        self._context = [
+            _field(f"context.{name}", mapping.context[name], names) if name in mapping.context else _null
+            for name in Context.__slots__
+        ]
+        self._has_context = bool(mapping.context)
         self._metadata = [(name, _field(f"metadata.{name}", one, names)) for name, one in mapping.metadata.items()]
         self._occurred_at = _moment(mapping.occurred_at, names)
         self._read = value_reader(source.columns, names, whole=source.whole)
@@ -127,7 +133,7 @@ class EventMaker:
             action=_present("action", self._action(values)),
             targets=tuple([Target(*one) for make in self._targets if (one := make(values)) is not None]),
             outcome=self._outcome_of(values),
-            context=Context(**{name: make(values) for name, make in self._context}) if self._context else _NO_CONTEXT,
+            context=Context(*[make(values) for make in self._context]) if self._has_context else _NO_CONTEXT,
             metadata=self._metadata_of(row, values, digest),
             occurred_at=self._occurred_at(values),
             id=event_id,
@@ -184,6 +190,10 @@ def final_bytes(event: AuditEvent, instance: str) -> bytes:
 
 def _field(where: str, field: Field, names: Names) -> Value:
     return field.compile(where, names)
+
+
+def _null(_values: Values) -> None:
+    return None
 
 
 def _present(where: str, text: str | None) -> str:

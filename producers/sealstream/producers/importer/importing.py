@@ -15,7 +15,7 @@ from sealstream.producers.importer.check import ChainReader, CheckResult, Import
 from sealstream.producers.importer.events import EventMaker, JobKey
 from sealstream.producers.importer.job import Identity, Job, Stage
 from sealstream.producers.importer.landed import Landed, end_offsets, landed
-from sealstream.producers.importer.mapping import Mapping
+from sealstream.producers.importer.mapping import Mapping, parse_mapping
 from sealstream.producers.importer.opening import open_source
 from sealstream.producers.importer.quarantine import Quarantine
 from sealstream.producers.importer.rows import Source
@@ -45,6 +45,16 @@ class Destination:
 def quarantine_path(job: Path) -> Path:
     """Return where the bad rows of a job go: beside its file."""
     return job.with_name(f"{job.name}.quarantine.ndjson")
+
+
+def mapping_of(job: Path) -> Mapping:
+    """Return the mapping that a job was begun with: its file keeps the text.
+
+    Raises:
+        ConfigError: There is no such job, or another process has it open.
+    """
+    with Job(job) as opened:
+        return parse_mapping(opened.mapping)
 
 
 def run_import(
@@ -89,7 +99,7 @@ def run_import(
                 )
         else:
             EventMaker(mapping, rows, JobKey("none", b""))  # what is wrong with the mapping leaves no job behind
-            opened = stack.enter_context(Job.create(job, identity, dict(ends())))
+            opened = stack.enter_context(Job.create(job, identity, mapping.text, dict(ends())))
         quarantine = stack.enter_context(Quarantine(quarantine_path(job), opened.progress.quarantine_bytes))
         audit = stack.enter_context(_audit_log(destination))
         return Importer(

@@ -127,8 +127,14 @@ class Job:
             raise ConfigError(f"{path} is no file of an import's job: {type(error).__name__}") from error
 
     @classmethod
-    def create(cls, path: Path, identity: Identity, floors: dict[int, int]) -> Job:
+    def create(cls, path: Path, identity: Identity, mapping: str, floors: dict[int, int]) -> Job:
         """Return a new job. Its name is the file's and a random one, so that none is ever used twice.
+
+        Arguments:
+            path: Where its file is to be.
+            identity: What must stay the same.
+            mapping: The mapping's text.
+            floors: By partition, where the log ends before the job begins.
 
         Raises:
             ConfigError: The file is there already, or cannot be written.
@@ -142,7 +148,7 @@ class Job:
             os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             database = _open(made)
             try:
-                _fill(database, name, identity, floors)
+                _fill(database, name, identity, mapping, floors)
             finally:
                 database.close()
             os.link(made, path)
@@ -216,6 +222,7 @@ class Job:
         self.name = str(values["job"])
         self.secret = bytes.fromhex(values["secret"])
         self.identity = Identity(**json.loads(values["identity"]))
+        self.mapping = str(values["mapping"])
         self.started_at = datetime.fromisoformat(values["started_at"])
         self.progress = _unpack(values["progress"])
 
@@ -238,7 +245,7 @@ def _open(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _fill(database: sqlite3.Connection, name: str, identity: Identity, floors: dict[int, int]) -> None:
+def _fill(database: sqlite3.Connection, name: str, identity: Identity, mapping: str, floors: dict[int, int]) -> None:
     with database:
         database.execute("BEGIN IMMEDIATE")
         database.execute("CREATE TABLE job (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID")
@@ -251,6 +258,7 @@ def _fill(database: sqlite3.Connection, name: str, identity: Identity, floors: d
             "job": name,
             "secret": secrets.token_hex(SECRET_BYTES),
             "identity": json.dumps({key: getattr(identity, key) for key in Identity.__slots__}),
+            "mapping": mapping,
             "started_at": datetime.now(UTC).isoformat(),
             "progress": _pack(Progress(floors=floors)),
         }

@@ -6,6 +6,7 @@ A mapping is made of text that its user wrote; what is wrong with it is met befo
 from __future__ import annotations
 
 import hashlib
+import json
 import tomllib
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ _EVENT_KEYS: Final = frozenset(
 )
 _SOURCE_KEYS: Final = frozenset({"table", "query", "key", "format", "delimiter", "columns"})
 _TIME_KEYS: Final = frozenset({"value", "format", "timezone"})
+_OPEN_TENANT: Final = 'tenant = "default"\n'
 _HINT: Final = "sealstream import presets --show NAME prints one that is whole"
 
 
@@ -143,15 +145,29 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml")))
 
 
-def preset_text(name: str) -> str:
+def preset_text(name: str, tenant: str = "") -> str:
     """Return the text of a mapping that ships with Sealstream.
 
+    Arguments:
+        name: Its name.
+        tenant: Whose rows they are, for a preset whose rows do not say it: a tenant, or a template.
+
     Raises:
-        ConfigError: There is none of that name.
+        ConfigError: There is none of that name, or its rows say whose they are.
     """
     if name not in preset_names():
         raise ConfigError(f"there is no preset {name!r}", hint=f"there are {', '.join(preset_names())}")
-    return files("sealstream.producers.importer").joinpath("presets", f"{name}.toml").read_text(encoding="utf-8")
+    text = files("sealstream.producers.importer").joinpath("presets", f"{name}.toml").read_text(encoding="utf-8")
+    if not tenant:
+        return text
+    if _OPEN_TENANT not in text:
+        raise ConfigError(f"the rows of {name} say whose they are", hint="leave out the tenant, or write a mapping")
+    return text.replace(_OPEN_TENANT, f"tenant = {json.dumps(tenant)}\n")
+
+
+def needs_tenant(text: str) -> bool:
+    """Return whether a preset's text still has to be told whose rows they are."""
+    return _OPEN_TENANT in text
 
 
 def _source(table: dict[str, object]) -> SourceSpec:
