@@ -24,7 +24,12 @@ SPECVERSION_HEADER: Final = b"ce-specversion"
 SPECVERSION: Final = "1.0"
 ATTRIBUTE_CHARACTERS_MAX: Final = 4_096
 _METADATA_PREFIX: Final = "ce_"
+NAME_PATTERN: Final = "^[a-z0-9]{1,64}$"
 _NAME: Final = re.compile("[a-z0-9]{1,64}")
+_TEXTS: Final = frozenset(
+    {"specversion", "id", "source", "type", "time", "subject", "dataschema", "datacontenttype", "traceparent"}
+)
+"""Attributes that are text; an extension may be a number or a truth value as well."""
 _REQUIRED: Final = ("specversion", "id", "source", "type", "time")
 _NOT_KEPT: Final = frozenset({*_REQUIRED, "data", "datacontenttype", "traceparent"}) - {"source"}
 _JSON_TYPE: Final = re.compile(r"application/([a-z0-9.+-]+\+)?json *(;.*)?", re.ASCII | re.IGNORECASE | re.DOTALL)
@@ -48,7 +53,7 @@ def event_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     if texts["specversion"] != SPECVERSION:
         raise EventInvalid("specversion", "is not 1.0")
     data = attributes.get("data")
-    if "data_base64" in attributes or not isinstance(data, dict):
+    if not isinstance(data, dict):
         raise EventInvalid("data", "is no object of JSON", hint="put actor, targets and so on there")
     if not _JSON_TYPE.fullmatch(texts.get("datacontenttype", "application/json")):
         raise EventInvalid("datacontenttype", "is not JSON")
@@ -117,8 +122,10 @@ def _object(data: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _text(name: str, value: object) -> str:
     """Return an attribute as text (CloudEvents, type system): what a number or a truth value is in a header."""
-    if _NAME.fullmatch(name) is None and name != "data_base64":
-        raise EventInvalid("attribute", "has a name that is none", hint="a-z and 0-9, at most 64")
+    if _NAME.fullmatch(name) is None:
+        raise EventInvalid("attribute", "has a name that is none", hint="a-z and 0-9, at most 64; data is JSON")
+    if name in _TEXTS and not isinstance(value, str):
+        raise EventInvalid(name, "is no text")
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, str | int):

@@ -32,6 +32,7 @@ class ReceiptDocument(BaseModel):
     id: str = Field(description="Its id.")
     digest: str = Field(pattern="^[0-9a-f]{64}$", description="The digest by which the chain commits to its bytes.")
     state: State = Field(description="published: Kafka has it. spooled: it is on the gateway's disk.")
+    spooled: bool = Field(description="Whether it is on the gateway's disk.")
     partition: int | None = Field(description="Where it stands in the source topic, if it is published.")
     offset: int | None = Field(description="As partition.")
 
@@ -73,23 +74,35 @@ class MixedBatch(BaseModel):
     results: list[AcceptedResult | FailedResult]
 
 
-class CloudEvent(BaseModel):
-    """A CloudEvent 1.0 in the structured form. Subject and extensions are kept in the metadata as ce_<name>."""
+Attribute = Annotated[str, Field(max_length=cloud_events.ATTRIBUTE_CHARACTERS_MAX)]
+NeededAttribute = Annotated[str, Field(min_length=1, max_length=cloud_events.ATTRIBUTE_CHARACTERS_MAX)]
+_EXTENSION: Final = {
+    "type": ["string", "integer", "boolean", "null"],
+    "maxLength": cloud_events.ATTRIBUTE_CHARACTERS_MAX,
+}
 
-    model_config = ConfigDict(extra="forbid")
+
+class CloudEvent(BaseModel):
+    """A CloudEvent 1.0 in the structured form. Source, subject and extensions are kept in the metadata as ce_<name>."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "additionalProperties": _EXTENSION,
+            "propertyNames": {"pattern": cloud_events.NAME_PATTERN},
+        }
+    )
 
     specversion: Literal["1.0"]
-    id: Annotated[str, Field(min_length=1, max_length=cloud_events.ATTRIBUTE_CHARACTERS_MAX)] = Field(
-        description="Unique within its source; both make the event's id."
-    )
-    source: Annotated[str, Field(min_length=1, max_length=cloud_events.ATTRIBUTE_CHARACTERS_MAX)]
+    id: NeededAttribute = Field(description="Unique within its source; both make the event's id.")
+    source: NeededAttribute
     type: Annotated[Action, Field(max_length=cloud_events.ATTRIBUTE_CHARACTERS_MAX)] = Field(
         description="The event's action."
     )
     time: Moment = Field(description="When it occurred; needed here, so that a retry says the same.")
-    subject: Annotated[str, Field(max_length=cloud_events.ATTRIBUTE_CHARACTERS_MAX)] = Field(default="")
-    datacontenttype: Literal["application/json"] = "application/json"
-    traceparent: Annotated[str, Field(max_length=cloud_events.ATTRIBUTE_CHARACTERS_MAX)] = Field(default="")
+    subject: Attribute | None = None
+    dataschema: Attribute | None = None
+    datacontenttype: Literal["application/json"] | None = Field(default=None, description="Or another kind of JSON.")
+    traceparent: Attribute | None = Field(default=None, description="W3C trace context; kept in the event's context.")
     data: EventBody
 
 

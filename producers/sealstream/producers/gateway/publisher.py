@@ -7,17 +7,30 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from sealstream.producers import AuditLog, Receipt
+from sealstream.producers import AuditLog, Published, Receipt
 from sealstream.producers.gateway.problems import Problem, event_invalid, unavailable
-from sealstream.schemas.errors import ClientUnusable, DeliveryError, EventInvalid, QueueFull, SealstreamError
+from sealstream.schemas.codec import encode_event
+from sealstream.schemas.errors import (
+    ClientUnusable,
+    DeliveryError,
+    EventInvalid,
+    QueueFull,
+    SealstreamError,
+    SpoolError,
+    Unreachable,
+)
 from sealstream.schemas.event import AuditEvent
 from sealstream.worker import metrics
 from sealstream.worker.logs import logger
 
 RETRY_SECONDS: Final = 5
+SPOOLED_SECONDS: Final = 0.5
+"""How long an event on disk is waited for until its answer says where in Kafka it stands."""
 _SAID_SECONDS: Final = 10.0
 _PUBLISHED: Final = metrics.GATEWAY_EVENTS.labels("published")
 _FAILED: Final = metrics.GATEWAY_EVENTS.labels("failed")
+_SPOOLED: Final = metrics.GATEWAY_EVENTS.labels("spooled")
+_REFUSED: Final = metrics.GATEWAY_EVENTS.labels("refused")
 _FULL: Final = metrics.GATEWAY_EVENTS.labels("full")
 
 
@@ -52,6 +65,7 @@ class Taken:
             "id": self.receipt.id,
             "digest": self.receipt.digest.hex(),
             "state": self.state,
+            "spooled": self.receipt.is_spooled,
             "partition": self.partition,
             "offset": self.offset,
         }
@@ -62,10 +76,14 @@ class Publisher:
 
     Arguments:
         audit: The audit log; without a producer's name, whose count would make a retry another event.
+        has_spool: Whether it keeps events on disk while Kafka is away.
+        timeout_seconds: How long an event may take that is on no disk.
     """
 
-    def __init__(self, audit: AuditLog) -> None:
+    def __init__(self, audit: AuditLog, *, has_spool: bool, timeout_seconds: float) -> None:
         self._audit = audit
+        self._has_spool = has_spool
+        self._timeout_seconds = timeout_seconds
         self._said_seconds = -_SAID_SECONDS
 
     def log(self, event: AuditEvent) -> Receipt:
@@ -75,8 +93,9 @@ class Publisher:
             Problem: The event breaks the model, or there is no room for it.
         """
         try:
-            return self._audit.log(event)
+            return self._log(event)
         except EventInvalid as error:
+            _REFUSED.inc()
             raise event_invalid(error) from None
         except QueueFull:
             _FULL.inc()
@@ -85,14 +104,16 @@ class Publisher:
             raise unavailable("stopping", "the gateway is about to end", RETRY_SECONDS) from None
 
     async def taken(self, receipt: Receipt) -> Taken:
-        """Wait until an event is published.
+        """Wait until an event is published or, where there is a spool, on the disk.
 
         Raises:
-            Problem: It was not published, as far as is known.
+            Problem: It is neither, as far as is known.
         """
         try:
-            place = await receipt.published()
-        except DeliveryError as error:
+            if self._has_spool and await self._is_spooled(receipt):
+                return await self._spooled(receipt)
+            place = await receipt.published(self._timeout_seconds if self._has_spool else None)
+        except (DeliveryError, Unreachable) as error:
             self._failed(error)
             raise unavailable(
                 "not-published",
@@ -100,6 +121,32 @@ class Publisher:
                 RETRY_SECONDS,
                 hint="repeat the request as it is: with the same id or Idempotency-Key no event counts twice",
             ) from None
+        return self._published(receipt, place)
+
+    def _log(self, event: AuditEvent) -> Receipt:
+        if not self._has_spool:
+            return self._audit.log(event)
+        # As final bytes: the mark that a spool puts into events counts on with each retry, which must be the same.
+        event.check()
+        return self._audit.log_value(encode_event(event))
+
+    async def _is_spooled(self, receipt: Receipt) -> bool:
+        try:
+            await receipt.spooled(self._timeout_seconds)
+        except (SpoolError, Unreachable):
+            return False  # the disk fails or hangs: the event is sent from memory
+        return True
+
+    async def _spooled(self, receipt: Receipt) -> Taken:
+        """Wait a little for an event that is safe: with Kafka there, its place is known at once."""
+        try:
+            return self._published(receipt, await receipt.published(SPOOLED_SECONDS))
+        except Unreachable:
+            _SPOOLED.inc()
+            return Taken(receipt, State.SPOOLED, None, None)
+
+    @staticmethod
+    def _published(receipt: Receipt, place: Published) -> Taken:
         _PUBLISHED.inc()
         return Taken(receipt, State.PUBLISHED, place.partition, place.offset)
 

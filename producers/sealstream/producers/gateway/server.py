@@ -71,10 +71,11 @@ class GatewayServer:
         for name in ("uvicorn", "uvicorn.error"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
-    def run(self, settle: Callable[[], Awaitable[None]]) -> None:
+    def run(self, begin: Callable[[], Awaitable[object]], settle: Callable[[], Awaitable[None]]) -> None:
         """Serve until told to stop; then take no more connections, answer what is under way, and end.
 
         Arguments:
+            begin: Opens the audit log, so that what a spool holds is sent before the first request comes.
             settle: Ends the audit log, so that each event still outstanding has an outcome soon.
         """
         # What was made until now stays: the collector need not look at it again, and not after each few requests.
@@ -83,7 +84,7 @@ class GatewayServer:
         loop_factory = self._server.config.get_loop_factory()
         assert loop_factory is not None
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(self._run(settle))
+            runner.run(self._run(begin, settle))
 
     def close(self) -> None:
         """Close the port."""
@@ -93,7 +94,8 @@ class GatewayServer:
         """Return whether its loop turns."""
         return time.monotonic() - self._beat < _BEATS_MISSED_MAX * _BEAT_SECONDS
 
-    async def _run(self, settle: Callable[[], Awaitable[None]]) -> None:
+    async def _run(self, begin: Callable[[], Awaitable[object]], settle: Callable[[], Awaitable[None]]) -> None:
+        await begin()
         serving = asyncio.ensure_future(self._server.serve([self._socket]))
         logger().info("gateway listening", host=self._socket.getsockname()[0], port=self.port)
         while not self._stop.is_set() and not serving.done():

@@ -64,7 +64,8 @@ class Service:
             return False, "stopping"
         if self._server is None or self._probe is None or self._authentication is None:
             return False, "starting"
-        problem = self._authentication.problem or self._probe.problem
+        away = "" if self._settings.gateway_spool is not None else self._probe.problem
+        problem = self._authentication.problem or away
         return not problem, problem or "ready"
 
     def run(self) -> None:
@@ -83,6 +84,7 @@ class Service:
             linger_seconds=_LINGER_SECONDS,
             delivery_timeout_seconds=settings.gateway_delivery_seconds,
             close_timeout_seconds=_CLOSE_SECONDS,
+            spool=settings.gateway_spool,
         )
         publishing = Publishing(
             instance=settings.instance,
@@ -91,7 +93,11 @@ class Service:
             events_per_second=settings.gateway_events_per_second,
             bodies=Bodies(settings.gateway_body_bytes_max),
             derivation=derivation,
-            publisher=Publisher(audit),
+            publisher=Publisher(
+                audit,
+                has_spool=settings.gateway_spool is not None,
+                timeout_seconds=settings.gateway_delivery_seconds,
+            ),
         )
         bounds = Bounds(settings.gateway_connections_max, settings.gateway_request_seconds)
         with ExitStack() as stack:
@@ -103,7 +109,7 @@ class Service:
             probe.start()
             stack.callback(probe.stop)
             self._server, self._probe, self._authentication = server, probe, authentication
-            server.run(lambda: _close(audit))
+            server.run(audit.__aenter__, lambda: _close(audit))
 
 
 async def _close(audit: AuditLog) -> None:
