@@ -14,6 +14,7 @@ from sealstream.schemas.entry import Entry, entry_hash, pack
 from sealstream.schemas.errors import CheckpointRefused, ConfigError, ObjectMissing, SourceExpired
 from sealstream.schemas.log_layout import ROOT_CHECKPOINT, chain_prefix, coverage_path
 from sealstream.schemas.note import sign_note
+from sealstream.schemas.tiles import Bundle, pack_entries
 from sealstream.sinks.witness.recomputing.refusal import Refusal
 from support.chain_files import chain_files, entries_by_chain, publish_chain_files
 from support.chained import INSTANCE, Chains
@@ -71,7 +72,7 @@ def test_beginning_in_the_middle_comes_to_what_computing_everything_comes_to(
     whole.judge(rounds[:size])
     covered = {place.partition: place.end for place in whole.changes.log.places.values()}
     firsts = {number: _first_behind(entries[number], covered.get(number, 0)) for number in entries}
-    starts = {number: data.draw(st.integers(0, first)) for number, first in firsts.items()}
+    starts = {number: data.draw(st.sampled_from([first, first // 2, 0])) for number, first in firsts.items()}
     judge = MemoryJudge(entries, word_of(entries), at_once=at_once, starts=starts)
 
     judge.begin(root_checkpoint(INSTANCE, rounds[:size]), _published(entries, rounds), KEYS)
@@ -198,6 +199,11 @@ def _no_entries(files: Files, _entries: Entries) -> None:
     del files[path]
 
 
+def _signed_for_another(files: Files, entries: Entries) -> None:
+    """Let the log itself have signed another chain's entries as this one's."""
+    files.update(chain_files(KEY, "acme", entries_by_chain(entries)["globex"]))
+
+
 def _missing(files: Files, _entries: Entries) -> None:
     """Take a chain away."""
     for path in [path for path in files if path.startswith(PREFIX)]:
@@ -219,6 +225,7 @@ def _parsed(entries: Entries, tenant: str) -> list[Entry]:
         (_cut_tile, "chain acme: tile/0/002.p/"),
         (_no_tile, "chain acme: there is no "),
         (_no_entries, "chain acme: there is no "),
+        (_signed_for_another, "chain acme: entry 100 of globex stands at 100"),
         (_missing, "nothing is published of acme"),
     ],
 )
@@ -264,6 +271,22 @@ def test_a_root_log_that_is_not_what_was_signed(what: str) -> None:
     objects.files[paths[what]] = forged.files[paths[what]]
 
     with pytest.raises(CheckpointRefused):
+        MemoryJudge(entries, word_of(entries)).begin(root_checkpoint(INSTANCE, rounds), objects, KEYS)
+
+
+def test_an_earlier_round_that_is_not_what_was_signed() -> None:
+    """Where a partition has not come forward for a while, the rounds that are gone back are held against the last."""
+    entries, rounds = _long_log()
+    nothing: dict[int, int] = {}
+    rounds = [*rounds, make_round(entries, nothing, topic_id=TOPIC_ID, before=rounds)]
+    objects = _published(entries, rounds)
+    forged = MemoryObjects()
+    publish_rounds(forged, _rounds(entries, {0: 1, 1: 1}, {0: 300, 1: 100}, {0: 720, 1: 120}, nothing))
+    leaves = [Bundle(0, 4).entries(one.files["root/tile/entries/000.p/4"]) for one in (objects, forged)]
+    objects.files["root/tile/entries/000.p/4"] = pack_entries([*leaves[1][:3], leaves[0][3]])
+    objects.files[coverage_path(2)] = forged.files[coverage_path(2)]
+
+    with pytest.raises(CheckpointRefused, match="round 2 is published as another one than was signed"):
         MemoryJudge(entries, word_of(entries)).begin(root_checkpoint(INSTANCE, rounds), objects, KEYS)
 
 
