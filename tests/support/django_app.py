@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import django  # type: ignore[import-untyped]  # Django has no types
 from django.conf import settings  # type: ignore[import-untyped]
+from django.core.management import call_command  # type: ignore[import-untyped]
 from django.db import connections, transaction  # type: ignore[import-untyped]
 
 
@@ -16,9 +17,10 @@ def set_up() -> None:
     """Set Django up once in this process."""
     if not settings.configured:
         settings.configure(
-            DATABASES={"default": {"ENGINE": "django.db.backends.dummy"}},
+            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
             ALLOWED_HOSTS=["*"],
-            ROOT_URLCONF="support.django_urls",
+            INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+            SEALSTREAM_TRUSTED_PROXIES=["10.0.0.0/8"],
             SECRET_KEY="tests only",
             USE_TZ=True,
         )
@@ -31,8 +33,8 @@ def database(alias: str, url: str) -> Generator[Any]:
     set_up()
     parts = urlsplit(url)
     known = cast("dict[str, dict[str, Any]]", connections.databases)
-    default = known["default"]
-    known[alias] = default | {
+    kept = known.get(alias)
+    known[alias] = known["default"] | {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts.path.lstrip("/"),
         "USER": parts.username or "",
@@ -46,7 +48,10 @@ def database(alias: str, url: str) -> Generator[Any]:
     finally:
         connection.close()
         del connections[alias]
-        del known[alias]
+        if kept is None:
+            del known[alias]
+        else:
+            known[alias] = kept
 
 
 @contextlib.contextmanager
@@ -56,3 +61,9 @@ def atomic(alias: str, *, rollback: bool = False) -> Generator[None]:
         yield
         if rollback:
             cast("Any", transaction).set_rollback(True, using=alias)
+
+
+def migrate() -> None:
+    """Make the tables of Django's own models in the default database, which is in memory."""
+    set_up()
+    call_command("migrate", verbosity=0)
