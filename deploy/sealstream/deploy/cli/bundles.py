@@ -59,9 +59,9 @@ def verify_bundle_file(
     rotations: Path | None,
     timestamp_roots: Path | None,
     at: datetime | None,
-    *,
     instance: str | None,
     tenant: str | None,
+    *,
     require: str,
     as_json: bool,
 ) -> int:

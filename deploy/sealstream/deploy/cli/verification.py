@@ -42,6 +42,11 @@ _StateOption: TypeAlias = Annotated[
     ),
 ]
 
+_TenantOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Only this tenant's chain; refuse a BUNDLE of another.", show_default="all, or any"),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -51,10 +56,7 @@ def register(app: typer.Typer) -> None:
 def verify(
     bundle: BundleArgument = None,
     *,
-    tenant: Annotated[
-        str | None,
-        typer.Option(help="Only this tenant's chain; refuse a BUNDLE of another.", show_default="all, or any"),
-    ] = None,
+    tenant: _TenantOption = None,
     instance: InstanceOption = None,
     first_seq: Annotated[int | None, typer.Option("--from", min=0, metavar="SEQ", help="From this entry on.")] = None,
     last_seq: Annotated[int | None, typer.Option("--to", min=0, metavar="SEQ", help="Up to this entry.")] = None,
@@ -85,8 +87,8 @@ def verify(
     if bundle is not None:
         refuse_beside_bundle(first_seq, last_seq, state, workers, log, checkpoint, not_older_than)
         judge = (policy, rotations, timestamp_roots, at)
-        code = verify_bundle_file(bundle, *judge, instance=instance, tenant=tenant, require=require, as_json=as_json)
-        raise typer.Exit(code)
+        asked = (instance, tenant)
+        raise typer.Exit(verify_bundle_file(bundle, *judge, *asked, require=require, as_json=as_json))
     refuse_without_bundle(instance)
     from sealstream.worker.settings import load_settings
 
@@ -117,10 +119,7 @@ def verify(
             on_progress=on_progress,
             workers=workers or _cores(),
         )
-    if as_json:
-        print_json(result.to_dict())
-    else:
-        _print_result(result)
+    _print_result(result, as_json=as_json)
     raise typer.Exit(result.exit_code)
 
 
@@ -129,9 +128,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _print_result(result: VerifyResult) -> None:
+def _print_result(result: VerifyResult, *, as_json: bool) -> None:
     from sealstream.deploy.wording import verification_headline
 
+    if as_json:
+        print_json(result.to_dict())
+        return
     if result.violations:
         rows = [(found.type.value, found.tenant, found.seq, found.message) for found in result.violations]
         print_table(("violation", "tenant", "seq", "what"), rows)
