@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
@@ -22,6 +23,8 @@ from sealstream.kafka.topics import TopicSpec
 from sealstream.schemas.errors import ConfigError, Unreachable
 
 REPLICATION_SAFE: Final = 3
+_LOOK_SECONDS: Final = 0.05
+"""How often to look whether the brokers show a topic that was created."""
 
 
 class _Uuid(Protocol):
@@ -117,7 +120,7 @@ class TopicAdmin:
         return states
 
     def create(self, specs: Iterable[TopicSpec], *, replication: int | None = None) -> list[str]:
-        """Create those topics that do not exist yet; safe to run again.
+        """Create those topics that do not exist yet, and wait until the brokers show them; safe to run again.
 
         Arguments:
             specs: What the topics must be like.
@@ -128,7 +131,7 @@ class TopicAdmin:
 
         Raises:
             ConfigError: The cluster refused a topic.
-            Unreachable: The cluster does not answer.
+            Unreachable: The cluster does not answer, or does not show a topic that it created.
         """
         replicas = replication or min(REPLICATION_SAFE, self.broker_count())
         wanted = {spec.name: spec for spec in specs}
@@ -163,7 +166,23 @@ class TopicAdmin:
                     raise self._unreachable(error) from error
                 raise ConfigError(f"topic {name} could not be created: {error.args[0].str()}") from error
             created.append(name)
+        self._await_shown([topic.topic for topic in topics])
         return created
+
+    def _await_shown(self, names: Collection[str]) -> None:
+        """Wait until the brokers show topics: the controller answers before every broker has heard of them.
+
+        A crash here leaves topics that the next call finds.
+        """
+        deadline = time.monotonic() + self._timeout_seconds
+        while missing := sorted(set(names) - self.describe(names).keys()):
+            if time.monotonic() >= deadline:
+                raise Unreachable(
+                    f"Kafka at {self._bootstrap} does not show {missing[0]} {self._timeout_seconds:g} s after it was"
+                    " created",
+                    hint="run the command again; it goes on where it stopped",
+                )
+            time.sleep(_LOOK_SECONDS)
 
     def check(self, specs: Iterable[TopicSpec]) -> list[TopicFinding]:
         """Compare topics with what they must be like.
