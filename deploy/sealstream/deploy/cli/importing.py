@@ -83,6 +83,8 @@ def run(
     """
     from sealstream.deploy.cli.settings import kafka_settings
     from sealstream.producers.importer.importing import run_import
+    from sealstream.producers.importer.points import Point
+    from sealstream.worker.failpoints import Failpoints
 
     how = _mapping(job, mapping, preset, tenant)
     if dry_run:
@@ -97,6 +99,7 @@ def run(
             destination=_destination(settings),
             on_bad_row=on_error,
             on_progress=on_progress,
+            failpoints=Failpoints.from_environment(Point),
         )
     if as_json:
         print_json(result)

@@ -20,6 +20,7 @@ from sealstream.producers.importer.opening import open_source
 from sealstream.producers.importer.quarantine import Quarantine
 from sealstream.producers.importer.rows import Source
 from sealstream.producers.importer.run import PUBLISH_SECONDS, Importer, OnBadRow, OnProgress, RunResult
+from sealstream.worker.failpoints import OFF, Failpoints
 
 _LINGER_SECONDS: Final = 0.05
 """Nobody waits for a single row, and fewer requests cost less."""
@@ -65,6 +66,7 @@ def run_import(
     destination: Destination,
     on_bad_row: OnBadRow = "stop",
     on_progress: OnProgress | None = None,
+    failpoints: Failpoints = OFF,
 ) -> RunResult:
     """Begin an import, or go on with it where it was, and return what has come of it.
 
@@ -75,6 +77,7 @@ def run_import(
         destination: Where the events go.
         on_bad_row: ``stop`` at a row that is no valid event, or put it into ``quarantine`` and go on.
         on_progress: Is told how far it is.
+        failpoints: Where a test makes it fail.
 
     Raises:
         ConfigError: The job began with another source, mapping or instance, or one of them is wrong.
@@ -113,6 +116,7 @@ def run_import(
             mapping_digest=mapping.digest,
             end_offsets=ends,
             on_progress=on_progress,
+            failpoints=failpoints,
         ).run()
 
 

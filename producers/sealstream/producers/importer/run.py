@@ -18,6 +18,7 @@ from sealstream.producers.importer.events import EventMaker, JobKey, final_bytes
 from sealstream.producers.importer.job import Chain, Job, Stage
 from sealstream.producers.importer.landed import Landed
 from sealstream.producers.importer.markers import begin_marker, end_marker
+from sealstream.producers.importer.points import Point
 from sealstream.producers.importer.quarantine import Quarantine, bad_row
 from sealstream.producers.importer.rows import Position, Source, SourceRow
 from sealstream.producers.receipt import SyncReceipt
@@ -26,6 +27,7 @@ from sealstream.schemas.control_body import ImportBegin, ImportEnd
 from sealstream.schemas.entry import payload_digest
 from sealstream.schemas.errors import ConfigError, EventInvalid, RowRefused, UnsafeState
 from sealstream.schemas.event import AuditEvent
+from sealstream.worker.failpoints import OFF, Failpoints
 
 OnBadRow: TypeAlias = Literal["stop", "quarantine"]
 OnProgress: TypeAlias = Callable[[int, int], None]
@@ -97,6 +99,7 @@ class Importer:
         mapping_digest: The mapping's.
         end_offsets: Asks where the log's partitions end.
         on_progress: Is told how far it is.
+        failpoints: Where a test makes it fail.
     """
 
     def __init__(
@@ -112,7 +115,9 @@ class Importer:
         mapping_digest: bytes,
         end_offsets: Callable[[], Mapping[int, int]],
         on_progress: OnProgress | None = None,
+        failpoints: Failpoints = OFF,
     ) -> None:
+        self._at: dict[Point, Callable[[], None]] = {point: failpoints.at(point) for point in Point}
         self._job = job
         self._source = source
         self._maker = maker
@@ -172,6 +177,7 @@ class Importer:
         self._progress.stage, self._progress.ended_at = Stage.CLOSING, datetime.now(UTC)
         # If we die behind this, the rows are done, and the next run marks the ends with this very time.
         self._job.save(self._progress)
+        self._at[Point.AFTER_ROWS]()
 
     def _publish(self, chunk: list[SourceRow]) -> RowRefused | None:
         """Publish rows up to one that is bad, and return that, if the policy is to stop there."""
@@ -195,6 +201,7 @@ class Importer:
             step.position = row.position
         step.imported = step.rows - step.quarantined
         step.quarantine_bytes = self._quarantine.size_bytes
+        self._at[Point.AFTER_PUBLISH]()
         return refused
 
     def _publish_event(self, step: _Step, event: AuditEvent) -> None:
@@ -247,6 +254,7 @@ class Importer:
             place = receipt.published(PUBLISH_SECONDS)
             # Behind these, in the same partitions, stand the events of the next step: one producer keeps its order.
             progress.floors[place.partition] = max(place.offset + 1, progress.floors.get(place.partition, 0))
+        self._at[Point.AFTER_ACKNOWLEDGE]()
         # If we die here, all of the step is in the log and none of it in the file: the next run finds it there.
         if self._steps and self._steps[0].floors is not None:
             for partition, offset in self._steps[0].floors.items():
@@ -261,6 +269,7 @@ class Importer:
         if step.quarantined:
             self._quarantine.sync()
         self._job.save(progress, [(tenant, self._chains[tenant]) for tenant in step.leaves])
+        self._at[Point.AFTER_STEP]()
         # If we die here, the next run begins behind this step, and reads the log from behind it.
 
     def _floors(self) -> Mapping[int, int] | None:
@@ -284,6 +293,7 @@ class Importer:
                     chain.ended = True
             for receipt in step.receipts:
                 receipt.published(PUBLISH_SECONDS)
+            self._at[Point.AFTER_ENDS]()
             # If we die here, the next run finds these marks in the log: the offsets to read from have not moved.
             self._job.save(progress, chains)
             after, done = chains[-1][0], done + len(chains)

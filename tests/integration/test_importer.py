@@ -1,0 +1,216 @@
+"""Imports on real servers: every row once, whatever ends the importer, and the proof of it afterwards."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from sealstream.producers.importer.points import Point
+from sealstream.producers.importer.rows import CHUNK_ROWS
+from sealstream.schemas.codec import EventReader
+from sealstream.schemas.control import verify_control
+from sealstream.schemas.control_body import ImportEnd
+from sealstream.schemas.entry import Kind
+from support.commands import command, run_command
+from support.harness import read_log
+from support.providers import fresh_database
+from support.workers import Pipeline
+
+MakePipeline = Callable[..., Pipeline]
+ROWS = 3 * CHUNK_ROWS + 100
+TENANTS = 3
+PARTITIONS = 2
+KILLED = -9
+
+MAPPING = """
+[source]
+table = "public.trail"
+key = ["id"]
+
+[event]
+tenant = "tenant-{org}"
+occurred_at = "{at}"
+action = { value = "{op}", map = { I = "document.created", U = "document.updated" } }
+actor = { type = "user", id = ["{who}", "unknown"] }
+targets = [{ type = "document", id = "{what}" }]
+"""
+
+
+@pytest.fixture
+def trail(database_server: str) -> Generator[str]:
+    """The URL of a database with an older audit trail: rows of three tenants, some of them without an actor."""
+    with fresh_database(database_server) as url:
+        with psycopg.connect(url) as connection:
+            connection.execute(
+                "CREATE TABLE trail"
+                " (id bigint PRIMARY KEY, org int, at timestamptz, op text, who text, what text, diff jsonb)"
+            )
+            connection.execute(
+                "INSERT INTO trail SELECT n, n %% 3, '2020-01-01T00:00:00Z'::timestamptz + n * interval '1 minute',"
+                " CASE WHEN n %% 5 = 0 THEN 'I' ELSE 'U' END, CASE WHEN n %% 7 <> 0 THEN 'u-' || n %% 11 END,"
+                " 'd-' || n,"
+                " jsonb_build_object('title', 'old ' || n) FROM generate_series(1, %s) AS n",
+                (ROWS,),
+            )
+        yield url
+
+
+def change(url: str, statement: str) -> None:
+    """Change the trail, as its administrator can."""
+    with psycopg.connect(url) as connection:
+        connection.execute(statement.encode())
+
+
+class Import:
+    """A job on an instance, run as an operator runs it."""
+
+    def __init__(self, pipeline: Pipeline, source: str, directory: Path, mapping: str = MAPPING) -> None:
+        self.pipeline = pipeline
+        self.source = source
+        self.job = directory / "trail.import"
+        self.mapping = directory / "mapping.toml"
+        self.mapping.write_text(mapping)
+
+    def run(self, *arguments: str, failpoints: str = "") -> Any:
+        """Run it, with its source from the environment."""
+        settings = {"import_source": self.source} | ({"failpoints": failpoints} if failpoints else {})
+        done = run_command(
+            self.pipeline,
+            "import",
+            "run",
+            str(self.job),
+            "--mapping",
+            str(self.mapping),
+            *arguments,
+            "--json",
+            **settings,
+        )
+        assert self.source.encode() not in done.stdout + done.stderr
+        return done
+
+    def verify(self) -> tuple[int, dict[str, Any]]:
+        """Verify it against the store."""
+        return command(self.pipeline, "import", "verify", str(self.job), import_source=self.source)
+
+    def found(self) -> set[tuple[str, str | None]]:
+        """Verify it, which must find something, and return what: types and the rows' keys."""
+        code, report = self.verify()
+        assert code == 1
+        assert not report["complete"]
+        return {(finding["type"], finding["key"]) for finding in report["findings"]}
+
+
+def test_killed_everywhere_each_row_is_there_once(make_pipeline: MakePipeline, trail: str, tmp_path: Path) -> None:
+    """An importer that is killed at each of its durable steps, and run again, brings each row in once, between one
+    beginning and one end a chain; `verify` proves it, and names each row that is changed, added or deleted later.
+    """
+    pipeline = make_pipeline(partitions=PARTITIONS)
+    pipeline.start("processor")
+    pipeline.start("sink")
+    imported = Import(pipeline, trail, tmp_path)
+    for point, passage in ((Point.AFTER_PUBLISH, 2), (Point.AFTER_ACKNOWLEDGE, 2), (Point.AFTER_STEP, 1)):
+        assert imported.run(failpoints=f"{point}#{passage}=kill").returncode == KILLED, point
+    for point in (Point.AFTER_ROWS, Point.AFTER_ENDS):
+        assert imported.run(failpoints=f"{point}=kill").returncode == KILLED, point
+    done = imported.run()
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["rows"], result["imported"], result["chains"], result["found"]) == (ROWS, ROWS, TENANTS, TENANTS)
+    kinds = pipeline.harness().check("stored").kinds
+    duplicates = kinds.pop(Kind.DUPLICATE, 0)  # of what the killed client had on the wire: the chain knows them
+    assert kinds == {Kind.GENESIS: TENANTS, Kind.IMPORTED: ROWS, Kind.CONTROL: 2 * TENANTS}
+    assert duplicates < CHUNK_ROWS
+    assert stat.S_IMODE(imported.job.stat().st_mode) == 0o600
+    assert imported.run().returncode == 0  # there is nothing left to do
+
+    code, report = imported.verify()
+    assert (code, report["complete"], report["rows"], report["behind"]) == (0, True, ROWS, 0)
+    change(trail, "UPDATE trail SET who = 'nobody' WHERE id = 77")
+    assert imported.found() == {("differs", "77"), ("root", None)}
+    change(trail, "UPDATE trail SET who = NULL WHERE id = 77")
+    change(trail, "DELETE FROM trail WHERE id = 500")
+    assert imported.found() == {("foreign", "500"), ("count", None)}
+    change(trail, "INSERT INTO trail SELECT 0, org, at, op, who, what, diff FROM trail WHERE id = 1")
+    assert ("missing", "0") in imported.found()
+    change(trail, f"INSERT INTO trail SELECT {ROWS + 1}, org, at, op, who, what, diff FROM trail WHERE id = 1")
+    assert imported.verify()[1]["behind"] == 1
+
+
+def test_ends_say_count_and_root(make_pipeline: MakePipeline, tmp_path: Path) -> None:
+    """Bad rows of a file stop the import before them, or go to the quarantine with line and reason; all others are in,
+    and each chain's end says how many rows of it under which root.
+    """
+    pipeline = make_pipeline(partitions=PARTITIONS, store=False)
+    file = tmp_path / "trail.csv"
+    lines = ["id,org,at,op,who,what", *(f"{n},{n % 2},2024-01-01T00:00:{n:02}Z,I,u-{n},d-{n}" for n in range(1, 11))]
+    lines[4] = "4,0,yesterday,I,u-4,d-4"
+    lines[7] = "7,1,2024-01-01T00:00:07Z,D,u-7,d-7"
+    lines[9] = "9,1,too,few"
+    file.write_text("\n".join(lines) + "\n")
+    mapping = MAPPING.replace('table = "public.trail"\nkey = ["id"]', 'format = "csv"')
+    imported = Import(pipeline, str(file), tmp_path, mapping)
+
+    stopped = imported.run()
+    assert stopped.returncode == 1
+    assert "row 5: occurred_at" in json.loads(stopped.stdout)["error"]
+    dry = imported.run("--dry-run")
+    assert (dry.returncode, json.loads(dry.stdout)["bad"]) == (1, 3)
+    done = imported.run("--on-error", "quarantine")
+    assert done.returncode == 1
+    assert {name: json.loads(done.stdout)[name] for name in ("rows", "imported", "quarantined")} == {
+        "rows": 10, "imported": 7, "quarantined": 3
+    }  # fmt: skip
+
+    bad = [json.loads(line) for line in Path(f"{imported.job}.quarantine.ndjson").read_text().splitlines()]
+    assert [(one["key"], one["field"]) for one in bad] == [("5", "occurred_at"), ("8", "action"), ("10", "row")]
+    assert bad[1]["row"]["what"] == "d-7"
+    reader = EventReader()
+    events = [
+        reader.read(record.value or b"")
+        for partition in read_log(pipeline.connection, pipeline.topics.events, PARTITIONS)
+        for record in partition
+    ]
+    assert sorted(event.targets[0].id for event in events if event.kind == "imported") == sorted(
+        f"d-{n}" for n in (1, 2, 3, 5, 6, 8, 10)
+    )
+    ends = [event for event in events if event.action == "import.end" and event.control is not None]
+    for end in ends:
+        assert end.control is not None
+        verified = verify_control(end.control, instance=pipeline.genesis.instance, tenant=end.tenant, authority=None)
+        body = ImportEnd.parse(verified.body)
+        own = [event for event in events if event.tenant == end.tenant and event.kind == "imported"]
+        assert (body.count, body.quarantined) == (len(own), 3)
+    assert {end.tenant for end in ends} == {"tenant-0", "tenant-1"}
+
+
+def test_what_a_job_began_with_stays(make_pipeline: MakePipeline, trail: str, tmp_path: Path) -> None:
+    """A job does not go on with another mapping, and its source is only ever read."""
+    pipeline = make_pipeline(partitions=PARTITIONS, store=False)
+    imported = Import(pipeline, trail, tmp_path)
+    assert imported.run(failpoints=f"{Point.AFTER_ACKNOWLEDGE}=kill").returncode == KILLED
+    imported.mapping.write_text(MAPPING + "# another one\n")
+    other = imported.run()
+    assert other.returncode == 2
+    assert "mapping" in json.loads(other.stdout)["error"]
+
+    writing = MAPPING.replace('table = "public.trail"', 'query = "SELECT * FROM written()"')
+    change(
+        trail,
+        "CREATE FUNCTION written() RETURNS SETOF trail LANGUAGE sql AS 'DELETE FROM trail RETURNING *'",
+    )
+    refused = Import(pipeline, trail, tmp_path, writing)
+    refused.job = tmp_path / "other.import"
+    done = refused.run()
+    assert done.returncode == 2
+    assert "read-only" in json.loads(done.stdout)["error"]
+    assert not refused.job.exists()
+    with psycopg.connect(trail) as connection:
+        assert connection.execute("SELECT count(*) FROM trail").fetchone() == (ROWS,)
+    assert not list(tmp_path.glob(".*"))
