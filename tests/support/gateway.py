@@ -119,9 +119,11 @@ class GatewayProcess:
             answer.status, {name.lower(): text for name, text in answer.headers.items()}, answer.data.decode()
         )
 
-    def new_key(self, **fields: Any) -> str:
+    def new_key(
+        self, *, tenant: str = TENANT, actions: tuple[str, ...] = (), events_per_second: float | None = None
+    ) -> str:
         """Make another key and return it; the gateway has it a second later."""
-        key, token = new_key(**{"name": "", "tenant": TENANT} | fields)
+        key, token = new_key(name="", tenant=tenant, actions=actions, events_per_second=events_per_second)
         edit_keys(self.keys, lambda keys: keys.added(key))
         return token
 

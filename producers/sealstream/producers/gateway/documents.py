@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic.config import JsonDict
 
 from sealstream.producers.gateway import cloud_events, problems
 from sealstream.producers.gateway.models import Action, Event, EventBody, Moment
@@ -76,7 +77,7 @@ class MixedBatch(BaseModel):
 
 Attribute = Annotated[str, Field(max_length=cloud_events.ATTRIBUTE_CHARACTERS_MAX)]
 NeededAttribute = Annotated[str, Field(min_length=1, max_length=cloud_events.ATTRIBUTE_CHARACTERS_MAX)]
-_EXTENSION: Final = {
+_EXTENSION: Final[JsonDict] = {
     "type": ["string", "integer", "boolean", "null"],
     "maxLength": cloud_events.ATTRIBUTE_CHARACTERS_MAX,
 }
