@@ -194,6 +194,19 @@ def publish(
     )
 
 
+@_group.command("import")
+def import_rows(
+    *,
+    events: _Events = None,
+    tenants: _Tenants = 100,
+    partitions: _Partitions = 4,
+    runs: _Runs = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """An older trail out of PostgreSQL into Kafka, by the command, against a bare copy of the same rows."""
+    _run("importing", as_json=as_json, events=events, tenants=tenants, partitions=partitions, runs=runs)
+
+
 @_group.command("end-to-end")
 def end_to_end(
     *,
