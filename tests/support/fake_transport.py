@@ -76,6 +76,11 @@ class FakeTransport:
         if self._at_once:
             self.publish()
 
+    @property
+    def waiting(self) -> int:
+        """How many records wait for an answer."""
+        return len(self._open)
+
     def publish(self) -> None:
         """Answer the oldest open record: it is published."""
         record, delivery = self._open.pop(0)

@@ -100,33 +100,39 @@ class SpoolFile:
         path: The file.
         fsync: When commits are made durable.
         make: Whether to make it; otherwise an empty file is a damaged one.
+        is_damaged: Whether it is opened for reading what is left of it.
 
     Raises:
         DataLost: The file is damaged, or another program's.
         SpoolError: It cannot be opened or made.
     """
 
-    def __init__(self, path: Path, fsync: Fsync, *, make: bool = False) -> None:
+    def __init__(self, path: Path, fsync: Fsync, *, make: bool = False, is_damaged: bool = False) -> None:
         self._path = path
         self._identity = (0, 0)
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0), _MODE))
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         except (sqlite3.Error, OSError) as error:
             raise SpoolError(
                 f"spool {path} cannot be opened: {error}", hint="see to its rights and its disk"
             ) from error
+        self.connection.text_factory = _decode
         _open.add(self)
         try:
-            self._call(lambda: self._prepare(fsync, make=make))
+            self._call(self._prepare_damaged if is_damaged else lambda: self._prepare(fsync, make=make))
             _sync_directory(path.parent)
             self._identity = _identity(path)
         except BaseException:
             self.close()
             raise
 
+    def _prepare_damaged(self) -> None:
+        self.connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self.connection.execute("PRAGMA writable_schema = ON")  # SQLite then reads a file that is shorter than it says
+
     def _prepare(self, fsync: Fsync, *, make: bool) -> None:
-        execute = self._db.execute
+        execute = self.connection.execute
         execute("PRAGMA locking_mode = EXCLUSIVE")
         execute(f"PRAGMA synchronous = {'OFF' if fsync == 'off' else 'FULL'}")
         execute(f"PRAGMA fullfsync = {int(fsync == 'full')}")  # makes macOS flush the drive's cache as well
@@ -134,7 +140,7 @@ class SpoolFile:
             execute("PRAGMA auto_vacuum = INCREMENTAL")
             execute("PRAGMA journal_mode = WAL")
             # If we die in here, nothing is committed: the file does not say that it is complete, and is made anew.
-            self._db.executescript(
+            self.connection.executescript(
                 f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
                 f"PRAGMA user_version = {VERSION}; COMMIT;"
             )
@@ -164,7 +170,7 @@ class SpoolFile:
             while start < len(rows):
                 size = min(_ROWS_A_STATEMENT_MAX, 1 << (len(rows) - start).bit_length() - 1)
                 parameters = [field for row in rows[start : start + size] for field in row]
-                self._db.execute(_INSERTS[size], parameters)
+                self.connection.execute(_INSERTS[size], parameters)
                 start += size
 
         self._commit(write)
@@ -182,8 +188,9 @@ class SpoolFile:
             query = (
                 "SELECT number, checksum, value FROM events WHERE number > ? AND number <= ? ORDER BY number LIMIT ?"
             )
-            for fields in self._db.execute(query, (after, through, limit)):
-                rows.append(Row(*fields))
+            for number, found, value in self.connection.execute(query, (after, through, limit)):
+                # In a damaged file a column may hold anything: such a row is one that is not sound.
+                rows.append(Row(number, found, value) if isinstance(value, bytes) else Row(number, -1, b""))
                 size_bytes += len(rows[-1].value)
                 if size_bytes >= size_bytes_max:
                     break
@@ -194,7 +201,7 @@ class SpoolFile:
     def count(self, after: int, through: int) -> int:
         """Return how many rows there are above one number and up to another."""
         query = "SELECT count(*) FROM events WHERE number > ? AND number <= ?"
-        return int(self._call(lambda: self._db.execute(query, (after, through)).fetchone()[0]))
+        return int(self._call(lambda: self.connection.execute(query, (after, through)).fetchone()[0]))
 
     def set_aside(self, number: int, value: bytes, reason: str, refused_at: str) -> None:
         """Move an event that Kafka refuses for itself out of the way, in one commit.
@@ -204,8 +211,10 @@ class SpoolFile:
         """
 
         def move() -> None:
-            self._db.execute("DELETE FROM events WHERE number = ?", (number,))
-            self._db.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)", (number, refused_at, reason, value))
+            self.connection.execute("DELETE FROM events WHERE number = ?", (number,))
+            self.connection.execute(
+                "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)", (number, refused_at, reason, value)
+            )
 
         self._commit(move)
 
@@ -213,38 +222,38 @@ class SpoolFile:
         """Replace the counts of events that found no room."""
 
         def replace() -> None:
-            self._db.execute("DELETE FROM dropped")
-            self._db.executemany("INSERT INTO dropped VALUES (?, ?, ?, ?)", rows)
+            self.connection.execute("DELETE FROM dropped")
+            self.connection.executemany("INSERT INTO dropped VALUES (?, ?, ?, ?)", rows)
 
         self._commit(replace)
 
     def dropped(self) -> list[DroppedRow]:
         """Return the counts that :meth:`keep_dropped` kept."""
-        return self._call(lambda: self._db.execute("SELECT tenant, count, since, until FROM dropped").fetchall())
+        return self._call(lambda: self.connection.execute("SELECT tenant, count, since, until FROM dropped").fetchall())
 
     def summary(self) -> Summary:
         """Return what the spool holds; it reads through the whole of it."""
 
         def count() -> Summary:
             query = "SELECT ifnull(max(number), 0), count(*), ifnull(sum(length(value)), 0) FROM {}"
-            last, events, size = self._db.execute(query.format("events")).fetchone()
-            last_refused, refused, refused_size = self._db.execute(query.format("refused")).fetchone()
+            last, events, size = self.connection.execute(query.format("events")).fetchone()
+            last_refused, refused, refused_size = self.connection.execute(query.format("refused")).fetchone()
             return Summary(max(last, last_refused), events, size, refused, refused_size)
 
         return self._call(count)
 
     def meta(self, name: str) -> str | None:
         """Return a value that :meth:`set_meta` kept."""
-        row = self._call(lambda: self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone())
+        row = self._call(lambda: self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone())
         return None if row is None else str(row[0])
 
     def set_meta(self, name: str, value: str) -> None:
         """Keep a value under a name."""
-        self._commit(lambda: self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value)))
+        self._commit(lambda: self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value)))
 
     def shrink(self) -> None:
         """Give free pages back to the file system, a few at a time."""
-        self._call(lambda: self._db.execute("PRAGMA incremental_vacuum(1000)").fetchall())
+        self._call(lambda: self.connection.execute("PRAGMA incremental_vacuum(1000)").fetchall())
 
     def is_in_place(self) -> bool:
         """Return whether the path still leads to the open file: one that was deleted takes rows, and keeps none."""
@@ -256,28 +265,28 @@ class SpoolFile:
     def close(self) -> None:
         """Close the file. What was committed stays, whether or not this succeeds."""
         with suppress(sqlite3.Error):
-            self._db.close()
+            self.connection.close()
 
     def _delete(self, numbers: Sequence[int]) -> None:
         if not numbers:
             return
         ordered = sorted(numbers)
         if ordered[-1] - ordered[0] + 1 == len(ordered):
-            self._db.execute("DELETE FROM events WHERE number BETWEEN ? AND ?", (ordered[0], ordered[-1]))
+            self.connection.execute("DELETE FROM events WHERE number BETWEEN ? AND ?", (ordered[0], ordered[-1]))
             return
         for start in range(0, len(ordered), _NUMBERS_A_STATEMENT_MAX):
             some = ordered[start : start + _NUMBERS_A_STATEMENT_MAX]
-            self._db.execute(f"DELETE FROM events WHERE number IN ({','.join('?' * len(some))})", some)  # noqa: S608  # only marks
+            self.connection.execute(f"DELETE FROM events WHERE number IN ({','.join('?' * len(some))})", some)  # noqa: S608  # only marks
 
     def _commit(self, work: Callable[[], object]) -> None:
         def transaction() -> None:
-            self._db.execute("BEGIN IMMEDIATE")
+            self.connection.execute("BEGIN IMMEDIATE")
             try:
                 work()
-                self._db.execute("COMMIT")
+                self.connection.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):  # SQLite may have rolled back itself
-                    self._db.execute("ROLLBACK")
+                    self.connection.execute("ROLLBACK")
                 raise
 
         self._call(transaction)
@@ -305,7 +314,7 @@ class SpoolFile:
 
         Closing it there would take the parent's log into the file, and delete the log, while the parent writes to it.
         """
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
 
 
 def _insert(rows: int) -> str:
@@ -314,6 +323,11 @@ def _insert(rows: int) -> str:
 
 
 _INSERTS: Final = {1 << power: _insert(1 << power) for power in range(_ROWS_A_STATEMENT_MAX.bit_length())}
+
+
+def _decode(text: bytes) -> str:
+    """Read text that may be damaged: it is compared, and not believed."""
+    return text.decode(errors="replace")
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -126,6 +126,12 @@ class Flow:
         if len(self._ready) > len(items):  # and so more than the rows just read, which are in order
             self._ready = deque(sorted(self._ready, key=_number_of))
 
+    def overtake(self) -> None:
+        """Let events that are in memory only go before rows that cannot be read at the moment."""
+        self._bytes += sum(item.record.size_bytes for item in self._late)
+        self._ready.extend(self._late)
+        self._late.clear()
+
     def next(self, now: float) -> Item | None:
         """Return the event to be sent now, if one is; :meth:`sent` or :meth:`unsendable` has to follow."""
         if not self._ready or self._back or self._alone is not None or now < self._resume_at:

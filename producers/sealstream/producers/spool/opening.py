@@ -7,13 +7,14 @@ deleted. The order of these steps is such that dying in between loses nothing: s
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sealstream.producers.options import Fsync
-from sealstream.producers.spool.database import FILE_NAME, DataLost, SpoolFile
+from sealstream.producers.spool.database import FILE_NAME, DataLost, Row, SpoolFile
 from sealstream.schemas.errors import SpoolDamaged, SpoolError
 
 NEW_NAME: Final = "spool.sqlite.new"
@@ -24,7 +25,7 @@ _READ_BYTES: Final = 4 * 1024 * 1024
 _NUMBER_MAX: Final = 2**63 - 1
 _STRIDES_MAX: Final = 64
 """How often reading jumps ahead, each time twice as far, over rows that cannot be read."""
-_READS_MAX: Final = 10_000_000
+_READS_MAX: Final = 1_000_000
 """How many reads a recovery may take: rows near an unreadable place are read one by one."""
 
 
@@ -48,7 +49,9 @@ def open_spool(directory: Path, fsync: Fsync) -> Opened:
         SpoolError: It cannot be opened, and that is not because it is damaged: a full disk, say, or missing rights.
     """
     path, new = directory / FILE_NAME, directory / NEW_NAME
+    damage = None
     if not path.exists():
+        damage = _set_log_aside(directory, path)
         if not (new.exists() and _is_complete(new)):
             _remove(new)
             _make(new, fsync)
@@ -63,7 +66,20 @@ def open_spool(directory: Path, fsync: Fsync) -> Opened:
             raise
     except DataLost as error:
         return recover(directory, fsync, error)
-    return Opened(file, None)
+    return Opened(file, damage)
+
+
+def _set_log_aside(directory: Path, path: Path) -> SpoolDamaged | None:
+    """Set aside the log of a file that somebody has removed: SQLite would apply it to the next one of that name."""
+    log = Path(f"{path}-wal")
+    if not log.exists():
+        return None
+    aside = _free_name(directory)
+    log.replace(f"{aside}-wal")
+    return SpoolDamaged(
+        f"spool {path}: its file is gone, and how many events are lost cannot be told",
+        hint=f"its log is kept as {aside.name}-wal; `sealstream receipts check` tells what is missing",
+    )
 
 
 def _make(path: Path, fsync: Fsync) -> None:
@@ -108,7 +124,7 @@ def recover(directory: Path, fsync: Fsync, error: DataLost) -> Opened:
 def _copy(path: Path, copy: SpoolFile) -> tuple[int, int]:
     """Copy every sound row that can be read; return how many, and how many may be missing (-1: unknown)."""
     try:
-        damaged = SpoolFile(path, "off")
+        damaged = SpoolFile(path, "off", is_damaged=True)
     except SpoolError:
         return 0, -1  # not even its first page can be read
     try:
@@ -123,8 +139,27 @@ def _copy(path: Path, copy: SpoolFile) -> tuple[int, int]:
 
 
 def _copy_rows(damaged: SpoolFile, copy: SpoolFile) -> tuple[int, int]:
-    kept = lost = after = 0
-    limit = _ROWS_A_READ
+    found = _Found()
+    for rows in _readable_rows(damaged, found):
+        sound = [row for row in rows if row.is_sound]
+        found.lost += len(rows) - len(sound)
+        found.kept += len(sound)
+        copy.append(sound)
+    return found.kept, found.lost if found.is_whole else -1
+
+
+@dataclass(slots=True)
+class _Found:
+    """What reading a damaged file has come to; it is whole once its end was read."""
+
+    kept: int = 0
+    lost: int = 0
+    is_whole: bool = False
+
+
+def _readable_rows(damaged: SpoolFile, found: _Found) -> Generator[list[Row]]:
+    """Yield what can be read, in groups, and count what cannot."""
+    after, limit, group = 0, _ROWS_A_READ, list[Row]()
     for _ in range(_READS_MAX):
         try:
             rows = damaged.read(after, _NUMBER_MAX, limit, _READ_BYTES)
@@ -132,20 +167,23 @@ def _copy_rows(damaged: SpoolFile, copy: SpoolFile) -> tuple[int, int]:
             if limit > 1:
                 limit = 1  # up to the very row that cannot be read
                 continue
-            found = _next_readable(damaged, after)
-            if found is None:
-                return kept, -1  # nobody knows where the rows would have ended
-            lost += found - after - 1 if after else 0  # before the first row there is nothing to count from
-            after, limit = found - 1, _ROWS_A_READ
+            behind = _next_readable(damaged, after)
+            if behind is None or behind <= after:
+                break  # nobody knows where the rows would have ended
+            found.lost += behind - after - 1 if after else 0  # before the first row there is nothing to count from
+            after, limit = behind - 1, _ROWS_A_READ
             continue
         if not rows:
-            return kept, lost
-        sound = [row for row in rows if row.is_sound]
-        lost += len(rows) - len(sound)
-        copy.append(sound)
-        kept += len(sound)
+            found.is_whole = True
+            break
+        if rows[-1].number <= after:
+            break  # the order itself is damaged
+        group += rows
         after = rows[-1].number
-    return kept, -1
+        if len(group) >= _ROWS_A_READ:
+            yield group
+            group = []
+    yield group
 
 
 def _next_readable(damaged: SpoolFile, after: int) -> int | None:

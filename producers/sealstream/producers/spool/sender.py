@@ -99,7 +99,7 @@ class SpoolSender(Sender):
         # The thread's own:
         self._ownership: Ownership | None = None
         self._file: SpoolFile | None = None
-        self._flow = Flow(options.queue_events_max, options.queue_bytes_max)
+        self.flow = Flow(options.queue_events_max, options.queue_bytes_max)
         self._unloaded: WeakValueDictionary[int, Delivery] = WeakValueDictionary()
         self._answers: list[tuple[Delivery, Published | DeliveryError]] = []
         self._is_known = False  # whether it was learnt what the spool held at start
@@ -217,18 +217,18 @@ class SpoolSender(Sender):
             self._stored_bytes += summary.events_bytes + summary.refused_bytes
             self._stored_bytes += (summary.events + summary.refused) * ROW_OVERHEAD_BYTES
         if summary.events:
-            self._flow.found(summary.last)
+            self.flow.found(summary.last)
 
     def _put_back(self, file: SpoolFile) -> None:
         """Store again what was stored and is in memory: the file may be another one than it was."""
-        rows = [_row(item.number, item.record) for item in self._flow.in_memory() if item.is_stored]
+        rows = [_row(item.number, item.record) for item in self.flow.in_memory() if item.is_stored]
         for start in range(0, len(rows), _GROUP_EVENTS_MAX):
             file.append(rows[start : start + _GROUP_EVENTS_MAX])
 
     def _miss(self, file: SpoolFile, damage: SpoolDamaged | None) -> None:
         """Count events as failed that were on the disk only, and are not there any more."""
-        kept = sum(item.is_stored for item in self._flow.in_memory()) + self._flow.done
-        lost = self._stored_events - kept - file.count(*self._flow.behind)
+        kept = sum(item.is_stored for item in self.flow.in_memory()) + self.flow.done
+        lost = self._stored_events - kept - file.count(*self.flow.behind)
         if lost > 0:
             reason = "its file is another one than it was" if damage is None else damage.message
             self._lose(lost, SpoolDamaged(f"spool {self._directory} lost {lost} events: {reason}", lost_max=lost))
@@ -262,10 +262,10 @@ class SpoolSender(Sender):
     def _pause(self) -> None:
         """Wait until there is something to do; once there is, a moment longer, for more of it to come."""
         now = time.monotonic()
-        reads = self._flow.rows_wanted() is not None and now >= self._retry_at
+        reads = self.flow.rows_wanted() is not None and now >= self._retry_at
         with self._lock:
             self._is_idle = not self._pending
-        if self._is_idle and not reads and self._flow.next(now) is None:
+        if self._is_idle and not reads and self.flow.next(now) is None:
             self._wake.wait(self._tick_seconds())
         self._wake.clear()
         self._is_idle = False
@@ -273,8 +273,8 @@ class SpoolSender(Sender):
             time.sleep(GATHER_SECONDS)
 
     def _tick_seconds(self) -> float:
-        if not self._flow.on_its_way and not self._flow.is_behind:
-            return _TRIM_SECONDS if self._flow.done else _IDLE_SECONDS
+        if not self.flow.on_its_way and not self.flow.is_behind:
+            return _TRIM_SECONDS if self.flow.done else _IDLE_SECONDS
         return _TICK_SECONDS if time.monotonic() - self._answered_at < _QUIET_SECONDS else _SLOW_TICK_SECONDS
 
     def _step(self) -> None:
@@ -306,11 +306,11 @@ class SpoolSender(Sender):
                 self._held_bytes -= sum([record.size_bytes for record, _ in group])
                 self._stored_events += len(group)
                 self._stored_bytes += disk_bytes
-            if not self._flow.stored(items):
+            if not self.flow.stored(items):
                 for item in items:
                     self._unloaded[item.number] = item.delivery
         else:
-            self._flow.not_stored(items)
+            self.flow.not_stored(items)
         for _, delivery in group:
             delivery.settle_spooled(error or True)
             delivery.wake()
@@ -319,11 +319,11 @@ class SpoolSender(Sender):
     def _append(self, rows: Sequence[Row]) -> SpoolError | None:
         """Commit rows, and the deletion of what is done; return why they are not stored if they are not."""
         now = time.monotonic()
-        done = self._flow.take_done() if self._is_trim_due(now) or not rows else []
+        done = self.flow.take_done() if self._is_trim_due(now) or not rows else []
         try:
             self._usable_file(now).append(rows, done)
         except SpoolError as error:
-            self._flow.not_deleted(done)
+            self.flow.not_deleted(done)
             self._spool_failed(error)
             return SpoolError(f"the event is not spooled: {error.message}", hint=error.hint)
         # If we die here, the deleted ones were published before; had the commit failed, they would be sent twice.
@@ -367,24 +367,25 @@ class SpoolSender(Sender):
         assert self._transport is not None
         for _ in range(_SENDS_MAX):
             now = time.monotonic()
-            if self._flow.rows_wanted() is not None:
+            if self.flow.rows_wanted() is not None:
                 self._read_rows()
-            item = self._flow.next(now)
+            item = self.flow.next(now)
             if item is None:
                 return
             try:
                 self._transport.send(item.record, item.delivery)
             except DeliveryError as error:
-                if self._flow.unsendable(item, failure_of(error), now) is not None:
+                if self.flow.unsendable(item, failure_of(error), now) is not None:
                     self._refuse_for_good(item, error)
                 else:
                     self._troubles.begin("kafka", error)
             else:
-                self._flow.sent(item)
+                self._answered_at = self._answered_at if self.flow.on_its_way else now
+                self.flow.sent(item)
 
     def _read_rows(self) -> None:
         """Read the next rows that are on the disk only."""
-        wanted = self._flow.rows_wanted()
+        wanted = self.flow.rows_wanted()
         if wanted is None:
             return
         after, through = wanted
@@ -392,10 +393,11 @@ class SpoolSender(Sender):
             rows = self._usable_file(time.monotonic()).read(after, through, _ROWS_A_READ, _READ_BYTES)
         except SpoolError as error:
             self._spool_failed(error)
+            self.flow.overtake()
             return
         items = [item for row in rows if (item := self._item(row)) is not None]
-        self._flow.rows_read(items, rows[-1].number if rows else through)
-        if not self._flow.is_behind:
+        self.flow.rows_read(items, rows[-1].number if rows else through)
+        if not self.flow.is_behind:
             for delivery in list(self._unloaded.values()):
                 self._fail(delivery, DeliveryError(f"event {delivery.tenant}/{delivery.id} is lost", code="LOST"), None)
             self._unloaded.clear()
@@ -432,7 +434,7 @@ class SpoolSender(Sender):
             if isinstance(outcome, DeliveryError):
                 self._serve_failure(delivery, outcome, now)
                 continue
-            item = self._flow.published(delivery.number)
+            item = self.flow.published(delivery.number)
             delivery.settle(outcome)
             self._keep_receipt(delivery)
             published.append(delivery)
@@ -454,7 +456,7 @@ class SpoolSender(Sender):
         self._tell_waiting()
 
     def _serve_failure(self, delivery: Delivery, error: DeliveryError, now: float) -> None:
-        item = self._flow.failed(delivery.number, failure_of(error), now)
+        item = self.flow.failed(delivery.number, failure_of(error), now)
         if item is not None:
             self._refuse_for_good(item, error)
         elif not self._ending:
@@ -489,13 +491,13 @@ class SpoolSender(Sender):
         self._tell(delivery)
 
     def _is_trim_due(self, now: float) -> bool:
-        return self._flow.done >= _DONE_MAX or (self._flow.done > 0 and now - self._trimmed_at >= _TRIM_SECONDS)
+        return self.flow.done >= _DONE_MAX or (self.flow.done > 0 and now - self._trimmed_at >= _TRIM_SECONDS)
 
     def _tidy(self, now: float) -> None:
         """Do what is due: delete, look after the file, the way to Kafka and the counts of dropped events."""
         if self._is_trim_due(now) and now >= self._retry_at:
             self._append(())
-        if self._transport is not None and self._transport.is_dead and not self._flow.on_its_way:
+        if self._transport is not None and self._transport.is_dead and not self.flow.on_its_way:
             self._transport = self._transport_factory(self._options, self._settled)
         if now - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = now
@@ -512,10 +514,10 @@ class SpoolSender(Sender):
         if self._file is not None and not self._retry_at and not self._stored_events:
             with suppress(SpoolError):  # the next commit meets the same error, and tells it
                 self._file.shrink()
-        if self._flow.on_its_way and now - self._answered_at > _SILENCE_SECONDS and self._transport is not None:
+        if self.flow.on_its_way and now - self._answered_at > _SILENCE_SECONDS and self._transport is not None:
             seen = self._transport.connection_failure
             if seen:
-                text = f"Kafka does not answer, and {self._flow.on_its_way} events wait for it; last seen: {seen}"
+                text = f"Kafka does not answer, and {self.flow.on_its_way} events wait for it; last seen: {seen}"
                 self._troubles.begin("kafka", Unreachable(text, hint="the spool keeps what comes meanwhile"))
 
     def _keep_drops(self) -> None:
@@ -552,15 +554,15 @@ class SpoolSender(Sender):
         while self._store_next():
             pass
         self._ending = True
-        if self._flow.on_its_way:
+        if self.flow.on_its_way:
             self._transport.abandon()
             deadline = time.monotonic() + ABANDON_SECONDS
-            while self._flow.on_its_way and time.monotonic() < deadline:
+            while self.flow.on_its_way and time.monotonic() < deadline:
                 self._transport.poll(_TICK_SECONDS)
                 self._serve_answers()
         self._append(())
         self._keep_drops()
-        kept = [*self._flow.take_all()]
+        kept = [*self.flow.take_all()]
         for item in kept:
             if item.is_stored:
                 self._settle_kept(item.delivery)
