@@ -8,8 +8,8 @@ from typing import Any
 from sealstream.schemas.codec import EventReader
 from sealstream.schemas.errors import FormatError
 from sealstream.schemas.event import Actor, AuditEvent, Target
-from sealstream.sinks.store.registry import connect_registry
 from sealstream.sinks.store.results import EventProof
+from sealstream.worker.registry import connect_registry
 from sealstream.worker.settings import Settings
 
 

@@ -130,7 +130,7 @@ def _provers() -> Generator[Provers]:
     settings = load_settings()
     settings.database_url()
     from sealstream.sinks.proofs.opening import open_prover
-    from sealstream.sinks.store.registry import connect_registry
+    from sealstream.worker.registry import connect_registry
 
     with open_prover(settings, schema_by_id=connect_registry(settings) if settings.registry else None) as provers:
         yield provers

@@ -27,12 +27,12 @@ from sealstream.sinks.store.derive import Deriver
 from sealstream.sinks.store.flight import Flight
 from sealstream.sinks.store.follower import SearchFollower
 from sealstream.sinks.store.quick import QuickReader
-from sealstream.sinks.store.registry import connect_registry
 from sealstream.sinks.store.report import ViolationReporter
 from sealstream.sinks.store.source import POLL_SECONDS, ChainedSource
 from sealstream.sinks.store.writer import StoreWriter
 from sealstream.worker import logs, metrics
 from sealstream.worker.logs import logger
+from sealstream.worker.registry import connect_registry
 from sealstream.worker.settings import Settings, load_settings
 from sealstream.worker.stop import END_SECONDS, StopSignal
 from sealstream.worker.web import WorkerWeb

@@ -1,14 +1,16 @@
-"""Writers' schemas from a registry with Confluent's API."""
+"""A schema registry with Confluent's API: how it is reached, and writers' schemas by their ids."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable
-from typing import Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from sealstream.schemas.errors import ConfigError, SchemaUnknown, Unreachable
-from sealstream.worker.settings import Settings
+
+if TYPE_CHECKING:
+    from confluent_kafka.schema_registry import SchemaRegistryClient
 
 TIMEOUT_SECONDS: Final = 5.0
 FORGET_SECONDS: Final = 30.0
@@ -21,6 +23,38 @@ _NOT_FOUND: Final = 404
 
 class _Registry(Protocol):
     def get_schema(self, schema_id: int) -> Any: ...
+
+
+def registry_client(
+    url: str, *, username: str = "", password: str = "", timeout_seconds: float = TIMEOUT_SECONDS
+) -> SchemaRegistryClient:
+    """Return a client of a registry; nothing is sent yet, and nothing is sent twice.
+
+    Arguments:
+        url: Where it is.
+        username: Who to log in as; empty for nobody.
+        password: Its password.
+        timeout_seconds: How long to wait for an answer.
+
+    Raises:
+        ConfigError: The registry's client is not installed, or the URL cannot be used.
+    """
+    try:
+        from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415 - an extra of its own
+    except ImportError as error:
+        raise ConfigError(
+            "a schema registry is configured, and the registry's client is not installed",
+            hint="install sealstream[registry]",
+        ) from error
+    config: dict[str, Any] = {"url": url, "timeout": timeout_seconds, "max.retries": 0}
+    if username:
+        config["basic.auth.user.info"] = f"{username}:{password}"
+    try:
+        return SchemaRegistryClient(config)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"the schema registry's URL cannot be used: {type(error).__name__}", hint="check SEALSTREAM_REGISTRY"
+        ) from None
 
 
 class SchemaResolver:
@@ -87,26 +121,3 @@ class SchemaResolver:
     @staticmethod
     def _refuse(schema_id: int) -> NoReturn:
         raise SchemaUnknown(f"the registry has no Avro schema {schema_id} that stands by itself")
-
-
-def connect_registry(settings: Settings) -> SchemaResolver:
-    """Return a resolver for the registry that the settings name.
-
-    Raises:
-        ConfigError: The registry's client is not installed, or the URL cannot be used.
-    """
-    try:
-        from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415 - an extra of its own
-    except ImportError as error:
-        raise ConfigError(
-            "SEALSTREAM_REGISTRY is set, and the registry's client is not installed",
-            hint="install sealstream[registry]",
-        ) from error
-    config: dict[str, Any] = {"url": settings.registry, "timeout": TIMEOUT_SECONDS, "max.retries": 0}
-    if settings.registry_username:
-        password = settings.registry_password.get_secret_value()
-        config["basic.auth.user.info"] = f"{settings.registry_username}:{password}"
-    try:
-        return SchemaResolver(SchemaRegistryClient(config))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"SEALSTREAM_REGISTRY cannot be used: {type(error).__name__}") from None

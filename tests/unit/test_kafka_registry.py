@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from sealstream.kafka.registry import FORGET_SECONDS, LOOKUPS_PER_SECOND_MAX, SchemaResolver
 from sealstream.schemas.errors import ConfigError, SchemaUnknown, Unreachable
-from sealstream.sinks.store.registry import FORGET_SECONDS, LOOKUPS_PER_SECOND_MAX, SchemaResolver, connect_registry
+from sealstream.worker.registry import connect_registry
 from sealstream.worker.settings import load_settings
 
 

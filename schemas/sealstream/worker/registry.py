@@ -1,0 +1,30 @@
+"""The schema registry that the settings name, as workers use it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sealstream.kafka.registry import SchemaResolver, registry_client
+from sealstream.worker.settings import Settings
+
+if TYPE_CHECKING:
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+
+
+def configured_registry(settings: Settings) -> SchemaRegistryClient:
+    """Return a client of the registry that the settings name.
+
+    Raises:
+        ConfigError: The registry's client is not installed, or the URL cannot be used.
+    """
+    password = settings.registry_password.get_secret_value()
+    return registry_client(settings.registry, username=settings.registry_username, password=password)
+
+
+def connect_registry(settings: Settings) -> SchemaResolver:
+    """Return what finds schemas in the registry that the settings name.
+
+    Raises:
+        ConfigError: As :func:`configured_registry`.
+    """
+    return SchemaResolver(configured_registry(settings))
