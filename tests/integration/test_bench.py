@@ -66,6 +66,15 @@ def test_publish_measures_the_call_and_the_rate(capsys: pytest.CaptureFixture[st
     assert found["ratios"]["bare_producer"] > 0
 
 
+def test_gateway_measures_requests(capsys: pytest.CaptureFixture[str]) -> None:
+    """The result has what a request costs and how long it takes, and the ratio to the web server alone."""
+    found = bench(capsys, "gateway", "--events", "400", "--tenants", "3", "--runs", "1")
+
+    assert {"requests_per_cpu_second", "half_load_milliseconds_p99"} <= set(found["ours"])
+    assert found["ours"]["batch_events_per_cpu_second"]["median"] > 0
+    assert found["ratios"]["bare_server_per_cpu_second"] > 0
+
+
 def test_end_to_end_holds_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
     """The result has the rate that was published, each stage's lag, and the cores that each process took."""
     found = bench(capsys, "end-to-end", "--rate", "300", "--seconds", "3", "--warmup-seconds", "1", "--tenants", "5")
@@ -74,6 +83,15 @@ def test_end_to_end_holds_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"processor_lag_seconds_max", "sink_lag_seconds_max", "verifier_lag_seconds_max"} <= set(found["ours"])
     assert {"processor_cores", "sink_cores", "verifier_cores", "publisher_cores"} <= set(found["ours"])
     assert found["ours"]["sink_cpu_microseconds_per_event"]["median"] > 0
+
+
+def test_asgi_measures_the_middleware(capsys: pytest.CaptureFixture[str]) -> None:
+    """The result has what a server with the middleware serves in a second of CPU time, and its ratio to a plain one."""
+    found = bench(capsys, "asgi", "--events", "400", "--runs", "1")
+
+    assert {"requests_per_cpu_second", "requests_per_second", "cpu_microseconds"} == set(found["ours"])
+    assert set(found["peers"]) == {"plain", "logging"}
+    assert found["ratios"]["plain"] > 0
 
 
 def test_verify_measures_publishing_and_checking(capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,6 +194,20 @@ def publish(
     )
 
 
+@_group.command()
+def asgi(
+    *,
+    events: Annotated[
+        int | None,
+        typer.Option(min=100, max=10_000_000, metavar="N", help="Requests of one run.", show_default="30000"),
+    ] = None,
+    runs: _Runs = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """A web application with the audit middleware against the same one without it."""
+    _run("asgi", as_json=as_json, events=events, partitions=4, runs=runs)
+
+
 @_group.command("import")
 def import_rows(
     *,
@@ -205,6 +219,28 @@ def import_rows(
 ) -> None:
     """An older trail out of PostgreSQL into Kafka, by the command, against a bare copy of the same rows."""
     _run("importing", as_json=as_json, events=events, tenants=tenants, partitions=partitions, runs=runs)
+
+
+@_group.command()
+def gateway(
+    *,
+    events: _Events = None,
+    tenants: _Tenants = 10,
+    partitions: _Partitions = 4,
+    runs: _Runs = 3,
+    warmup: _Warmup = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The gateway, by requests of one event, against its web server alone."""
+    _run(
+        "gateway",
+        as_json=as_json,
+        events=events,
+        tenants=tenants,
+        partitions=partitions,
+        runs=runs,
+        warmup=warmup,
+    )
 
 
 @_group.command("end-to-end")

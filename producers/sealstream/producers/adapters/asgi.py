@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from sealstream.producers.adapters.client_address import TrustedProxies
 from sealstream.producers.adapters.context import SCOPE, Scope
@@ -16,6 +16,7 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 _REQUESTS: Final = frozenset({"http", "websocket"})
+_KEY: Final = "sealstream.scope"
 
 
 class AuditMiddleware:
@@ -44,11 +45,19 @@ class AuditMiddleware:
         if scope["type"] not in _REQUESTS:
             await self._app(scope, receive, send)
             return
-        token = SCOPE.set(_RequestScope(scope, self))
+        token = SCOPE.set((scope, self))
         try:
             await self._app(scope, receive, send)
         finally:
             SCOPE.reset(token)
+
+    def scope_of(self, request: AsgiScope, /) -> Scope:
+        """Return the scope of a request, which is kept with it."""
+        found: Scope | None = request.get(_KEY)
+        if found is None:
+            # Made at once and not when it is asked for: it must not refer to the request, which refers to it.
+            found = cast("Scope", request.setdefault(_KEY, Scope(self.context_of(request))))
+        return found
 
     def context_of(self, scope: AsgiScope) -> Context:
         """Return a request's context."""
@@ -71,24 +80,6 @@ class AuditMiddleware:
             request_id=_first(wanted[self._request_id_header]),
             traceparent=_first(trace) if len(trace) == 1 else None,  # two of them are none, as the standard says
         )
-
-
-class _RequestScope(Scope):
-    """The scope of one request; the middleware makes its context, and only when it is asked for."""
-
-    __slots__ = ("_middleware", "_request")
-
-    def __init__(self, request: AsgiScope, middleware: AuditMiddleware) -> None:
-        self._request = request
-        self._middleware = middleware
-        self._context = self.tenant = self.actor = None
-
-    @property
-    def context(self) -> Context:
-        """Where the request comes from."""
-        if self._context is None:
-            self._context = self._middleware.context_of(self._request)
-        return self._context
 
 
 def _first(values: list[bytes]) -> str | None:

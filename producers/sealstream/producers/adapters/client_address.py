@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
 
@@ -12,6 +13,8 @@ Address: TypeAlias = IPv4Address | IPv6Address
 
 HOPS_MAX: Final = 20
 _CHARACTERS_MAX: Final = 2_000
+_REMEMBERED: Final = 1_024
+"""So many addresses are remembered: proxies come again and again, and parsing one takes longer than all the rest."""
 
 
 class TrustedProxies:
@@ -60,6 +63,7 @@ class TrustedProxies:
         return any(mapped in network for network in self._networks)
 
 
+@lru_cache(_REMEMBERED)
 def _address(text: str) -> Address | None:
     try:
         return ip_address(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from sealstream.producers.event_fields import Party
 from sealstream.schemas.errors import EventInvalid
@@ -18,40 +18,60 @@ class Scope:
     """One request, or whatever else events are logged in.
 
     Arguments:
-        make_context: Makes the context when it is first asked for: most requests log nothing, and should cost nothing.
+        context: Where it comes from; or makes that when it is first asked for, since most requests log nothing.
         tenant: Whose trail the request's events belong to, if that is known already.
         actor: Who acts, if that is known already.
     """
 
-    __slots__ = ("_context", "_make_context", "actor", "tenant")
+    __slots__ = ("_context", "actor", "tenant")
 
     def __init__(
         self,
-        make_context: Callable[[], Context] = Context,
+        context: Context | Callable[[], Context] = Context,
         *,
         tenant: str | None = None,
         actor: Actor | Party | None = None,
     ) -> None:
-        self._make_context = make_context
-        self._context: Context | None = None
+        self._context = context
         self.tenant = tenant
         self.actor = actor
 
     @property
     def context(self) -> Context:
         """Where the request comes from."""
-        if self._context is None:
-            self._context = self._make_context()
-        return self._context
+        found = self._context
+        if not isinstance(found, Context):
+            found = self._context = found()
+        return found
 
 
-# The scope and not what is in it: who is identified in a called task or thread is known to the caller as well.
-SCOPE: Final[ContextVar[Scope | None]] = ContextVar("sealstream_scope", default=None)
+class MakesScope(Protocol):
+    """What makes the scope of a request, and finds it again."""
+
+    def scope_of(self, request: Any, /) -> Scope:
+        """Return a request's scope, the same one every time."""
+        ...
+
+
+SCOPE: Final[ContextVar[Scope | tuple[Any, MakesScope] | None]] = ContextVar("sealstream_scope", default=None)
+"""The request at hand: its scope, or the request and what makes a scope of it, where even to make one would cost.
+
+It is not what is in the scope: who is identified in a called task or thread is known to the caller as well.
+"""
+
+
+def current_scope() -> Scope | None:
+    """Return the scope of the request at hand; ``None`` outside of a request."""
+    scope = SCOPE.get()
+    if isinstance(scope, tuple):
+        request, maker = scope
+        return maker.scope_of(request)
+    return scope
 
 
 def current_context() -> Context | None:
     """Return where the request at hand comes from; ``None`` outside of a request."""
-    scope = SCOPE.get()
+    scope = current_scope()
     return None if scope is None else scope.context
 
 
@@ -63,7 +83,7 @@ def request_scope(
 
     For what is no HTTP request: a job, a consumed message, a command.
     """
-    scope = Scope(tenant=tenant, actor=actor) if context is None else Scope(lambda: context, tenant=tenant, actor=actor)
+    scope = Scope(context or Context(), tenant=tenant, actor=actor)
     token = SCOPE.set(scope)
     try:
         yield scope
@@ -81,7 +101,7 @@ def identify(*, tenant: str | None = None, actor: Actor | Party | None = None) -
     Raises:
         EventInvalid: There is no request: neither middleware nor :func:`request_scope` is around.
     """
-    scope = SCOPE.get()
+    scope = current_scope()
     if scope is None:
         raise EventInvalid("context", "is of no request", hint="use the middleware, or request_scope()")
     scope.tenant = tenant if tenant is not None else scope.tenant
@@ -93,7 +113,7 @@ def completed(fields: Mapping[str, Any]) -> dict[str, Any]:
 
     A context that is given stays, and gets the request's values for what it leaves out.
     """
-    scope = SCOPE.get()
+    scope = current_scope()
     found = dict(fields)
     if scope is None:
         return found
