@@ -27,16 +27,16 @@ class Load:
 
     Arguments:
         port: The gateway's port on loopback.
-        token: What is sent as ``Authorization: Bearer``.
-        bodies: The bodies, one after the other and again from the first; with ``%d`` for a number.
+        tokens: What is sent as ``Authorization: Bearer``, one after the other and again from the first.
+        body: The body, with ``%d`` for the request's number.
         connections: How many connections.
         requests: How many requests.
         per_second: How many requests a second are sent; 0 for as many as are answered.
     """
 
     port: int
-    token: str
-    bodies: tuple[str, ...]
+    tokens: tuple[str, ...]
+    body: str
     connections: int
     requests: int
     per_second: float = 0.0
@@ -129,9 +129,9 @@ async def send(load: Load) -> Sent:
 
 
 def _request(load: Load, number: int) -> bytes:
-    body = load.bodies[number % len(load.bodies)].replace("%d", str(number))
+    body, token = load.body.replace("%d", str(number)), load.tokens[number % len(load.tokens)]
     return (
-        f"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {load.token}\r\n"
+        f"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
         f"User-Agent: bench\r\nAccept: */*\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n{body}"
     ).encode()
@@ -139,4 +139,4 @@ def _request(load: Load, number: int) -> bytes:
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
-    sys.stdout.write(json.dumps(asdict(uvloop.run(send(Load(**given | {"bodies": tuple(given["bodies"])}))))))
+    sys.stdout.write(json.dumps(asdict(uvloop.run(send(Load(**given))))))
