@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -58,6 +60,19 @@ class FaultBroker:
     def stop(self) -> None:
         """Stop it in order, as for an upgrade."""
         self._kafka.server.stop()
+
+    def pause(self) -> None:
+        """Stop its process where it stands: whoever waits for an answer waits."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        identity = self._kafka.server.identity
+        assert identity is not None, "the broker does not run"
+        os.kill(identity.pid, number)
 
     def close(self) -> None:
         """Stop it, and the proxy."""
