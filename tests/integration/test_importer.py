@@ -11,12 +11,17 @@ from typing import Any
 import psycopg
 import pytest
 
+from sealstream.deploy.cli import main
+from sealstream.producers.importer.mapping import SourceSpec, parse_mapping
 from sealstream.producers.importer.points import Point
+from sealstream.producers.importer.postgres_source import PostgresSource
 from sealstream.producers.importer.rows import CHUNK_ROWS
+from sealstream.producers.importer.sample import dry_run
 from sealstream.schemas.codec import EventReader
 from sealstream.schemas.control import verify_control
 from sealstream.schemas.control_body import ImportEnd
 from sealstream.schemas.entry import Kind
+from sealstream.schemas.errors import ConfigError, SealstreamError, Unreachable
 from support.commands import command, run_command
 from support.harness import read_log
 from support.providers import fresh_database
@@ -214,3 +219,74 @@ def test_what_a_job_began_with_stays(make_pipeline: MakePipeline, trail: str, tm
     with psycopg.connect(trail) as connection:
         assert connection.execute("SELECT count(*) FROM trail").fetchone() == (ROWS,)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_inventory(trail: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The older trail is found in its database, and the mapping proposed for it reads its rows."""
+    change(trail, "CREATE TABLE users (id bigint PRIMARY KEY, name text)")
+    change(trail, "ANALYZE trail")
+    assert main(["inventory", trail, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+
+    assert (found["table"], found["rows"]) == ("trail", ROWS)
+    assert found["size_bytes"] > 100_000
+    mapping = parse_mapping(found["mapping"])
+    with PostgresSource(trail, mapping.source) as source:
+        sample = dry_run(source, mapping, instance="demo.example/audit")
+    assert (sample.rows, sample.bad.total()) == (ROWS, 0)
+    assert trail not in str(found)
+    assert main(["inventory", trail, "--mapping", "trail"]) == 0
+    assert capsys.readouterr().out == found["mapping"]
+
+
+class TestPostgresSource:
+    """A table is read as it is, in the order of its key, from any row on."""
+
+    def test_texts_and_places(self, database_url: str) -> None:
+        """Values are PostgreSQL's own texts; a key of two columns goes on behind any row; equal keys are told."""
+        change(
+            database_url,
+            "CREATE TABLE t (a text, b int, v jsonb, f float8, x bytea, w timestamptz, ok bool, n text);"
+            "INSERT INTO t VALUES ('x', 2, '{\"a\": 1}', 0.1, '\\xff00', '2024-01-01 00:00:00+02', true, NULL),"
+            " ('x', 10, 'null', 'NaN', '', 'infinity', false, '%s'), ('ü', 1, NULL, NULL, NULL, NULL, NULL, NULL),"
+            " ('ü', 1, NULL, NULL, NULL, NULL, NULL, NULL)",
+        )
+        with PostgresSource(
+            database_url, SourceSpec(query="SELECT * FROM t WHERE 'a%' <> 'b';", key=("a", "b"))
+        ) as source:
+            whole = [row for chunk in source.chunks(()) for row in chunk]
+            assert [row.key for row in whole] == ['["x", "2"]', '["x", "10"]', '["ü", "1"]', '["ü", "1"]']
+            assert list(whole[0].texts) == ["x", "2", '{"a": 1}', "0.1", "\\xff00", "2023-12-31 22:00:00+00", "t", None]
+            assert [bool(row.problem) for row in whole] == [False, False, False, True]
+            for number, row in enumerate(whole, 1):
+                behind = [other for chunk in source.chunks(row.position) for other in chunk]
+                assert [other.position for other in behind] == [other.position for other in whole[number:]]
+            assert source.rows_behind(whole[0].position) == 3
+            assert source.total() >= 1
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"table": "t"}, "key is missing"),
+            ({"key": ("a",)}, "neither a table nor a query"),
+            ({"table": "t", "key": ("none",)}, "names none"),
+            ({"table": "missing", "key": ("a",)}, "does not exist"),
+            ({"query": "SELECT 1 AS a, 2 AS a", "key": ("a",)}, "two of one name"),
+            ({"query": "SELECT nullif(n, 3) AS a FROM generate_series(1, 3) AS n", "key": ("a",)}, "null in 1 rows"),
+        ],
+    )
+    def test_refused(self, database_url: str, settings: dict[str, Any], message: str) -> None:
+        """What cannot be read in order, or told apart, is refused before the first row, without the URL."""
+        change(database_url, "CREATE TABLE t (a int)")
+        with pytest.raises(SealstreamError, match=message) as caught:
+            PostgresSource(database_url, SourceSpec(**settings))
+        assert database_url not in str(caught.value)
+
+    def test_unreachable(self) -> None:
+        """A server that is not there is told without the password."""
+        with pytest.raises(Unreachable) as caught:
+            PostgresSource("postgresql://u:topsecret@127.0.0.1:1/x", SourceSpec(table="t", key=("a",)))
+        assert "topsecret" not in str(caught.value)
+        with pytest.raises(ConfigError) as refused:
+            PostgresSource("postgresql://u:topsecret@[x/y?z", SourceSpec(table="t", key=("a",)))
+        assert "topsecret" not in str(refused.value)

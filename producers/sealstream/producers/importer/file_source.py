@@ -38,8 +38,12 @@ class _File:
         if spec.table or spec.query:
             raise ConfigError("mapping: source has a table or a query, and the source is a file")
         self._file = self._open()
-        self.columns = self._columns()
-        self._begin = self._file.tell()
+        try:
+            self.columns = self._columns()
+            self._begin = self._file.tell()
+        except BaseException:
+            self._file.close()
+            raise
 
     @property
     def description(self) -> str:
