@@ -1,8 +1,9 @@
 """``sealstream bench gateway``: what a request to publish one event costs, and how long it takes.
 
 The gateway and the load are processes of their own. First requests come as fast as they are answered, over 64
-connections; then at half that rate, evenly, and the time of each is taken from the moment at which it was to be sent. The peer is the same web server with an application that reads the body and
-answers the same number of bytes, and does nothing else.
+connections; then at half that rate, evenly, and the time of each is taken from the moment at which it was to be sent.
+The peer is the same web server with an application that reads the body and answers the same number of bytes, and does
+nothing else.
 """
 
 from __future__ import annotations

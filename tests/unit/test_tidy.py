@@ -354,9 +354,9 @@ class TestMetrics:
     def test_names(self) -> None:
         """Names begin with the product and the role; what is measured ends with its unit."""
         families = list(metrics.REGISTRY.collect())
-        roles = "sealstream_(processor|sink|verifier|notary|witness|gateway)_[a-z]"
+        roles = "sealstream_(processor|sink|verifier|notary|witness|outbox|gateway)_[a-z]"
         check_none(one.name for one in families if not re.match(roles, one.name))
-        units = re.compile("_(seconds|bytes|records|offsets|partitions|tenants|chains|entries|ratio|connections)$")
+        units = re.compile("_(seconds|bytes|records|offsets|partitions|tenants|chains|entries|ratio|connections|rows)$")
         check_none(one.name for one in families if one.type != "counter" and not units.search(one.name))
 
     def test_labels_are_bounded(self) -> None:
