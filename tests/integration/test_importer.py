@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 
 from sealstream.deploy.cli import main
+from sealstream.producers import importer
 from sealstream.producers.importer.mapping import SourceSpec, parse_mapping
 from sealstream.producers.importer.points import Point
 from sealstream.producers.importer.postgres_source import PostgresSource
@@ -290,3 +292,43 @@ class TestPostgresSource:
         with pytest.raises(ConfigError) as refused:
             PostgresSource("postgresql://u:topsecret@[x/y?z", SourceSpec(table="t", key=("a",)))
         assert "topsecret" not in str(refused.value)
+
+
+README = Path(importer.__file__).parent / "README.md"
+
+
+class TestReadme:
+    """The page's examples run as they stand."""
+
+    def test_commands(
+        self, make_pipeline: MakePipeline, database_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """From an unknown database to the proof that all of its trail is in the chain."""
+        pipeline = make_pipeline(partitions=PARTITIONS)
+        pipeline.start("processor")
+        pipeline.start("sink")
+        monkeypatch.chdir(tmp_path)
+        (block, *_) = re.findall(r"^```sh\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+        with fresh_database(database_server) as url:
+            change(
+                url,
+                "CREATE TABLE audit_log (id serial PRIMARY KEY, created_at timestamptz DEFAULT now(), action text,"
+                " user_id int, org_id text);"
+                "INSERT INTO audit_log (action, user_id, org_id) SELECT 'document.read', n, 'acme'"
+                " FROM generate_series(1, 20) AS n; ANALYZE audit_log",
+            )
+            for line in block.splitlines()[1:]:
+                if "verify" in line:
+                    pipeline.harness().check("stored")
+                program, _, output = line.partition(" > ")
+                done = run_command(pipeline, *program.split()[1:], import_source=url)
+                assert done.returncode == 0, (line, done.stderr)
+                if output:
+                    Path(output).write_bytes(done.stdout)
+        report = json.loads(Path("audit.report.json").read_text())
+        assert (report["complete"], report["imported"]) == (True, 20)
+
+    def test_mapping(self) -> None:
+        """The mapping of the page is one."""
+        (block,) = re.findall(r"^```toml\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+        assert parse_mapping(block).source.key == ("id",)
