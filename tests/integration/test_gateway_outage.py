@@ -80,7 +80,7 @@ class TestDrain:
     """A gateway that is told to stop."""
 
     def test_what_is_under_way_is_answered(self, instance: Pipeline, tmp_path: Path) -> None:
-        """Under load each answer is whole and each 202 true; from the stop on no connection is taken; it ends with 0."""
+        """Under load each answer is whole, and each 202 true; from the stop on nobody is let in; it ends with 0."""
         with serve_gateway(instance, tmp_path) as gateway, ThreadPoolExecutor(8) as pool:
             begun = threading.Semaphore(0)
             threads = [pool.submit(publish_until_refused, gateway, worker, begun) for worker in range(8)]

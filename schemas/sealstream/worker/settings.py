@@ -28,7 +28,7 @@ PREFIX: Final = "SEALSTREAM_"
 _FILE_SUFFIX: Final = "_FILE"
 _FILE_BYTES_MAX: Final = 1_000_000
 _OWN_FILES: Final = frozenset({"gateway_secret", "log_key", "map_secret", "witness_key"})
-"""Settings whose file is not read if others may read it too: who has one of them can sign, look behind the map, or learn
+"""Settings whose file is not read if others may read it too: who has one of them can sign, look behind the map, or make
 salts."""
 _MIB: Final = 1024 * 1024
 REDACTED: Final = "**********"
