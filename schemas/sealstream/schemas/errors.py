@@ -60,6 +60,7 @@
     │   ├── StoreDamaged       a stored row does not hold together (names tenant and seq)
     │   │   └── EvidenceDamaged  what is kept of an entry does not lead to the root that was signed
     │   └── TilesDamaged       the published tiles of a log are missing, or are not those of its head (names the logs)
+    ├── SchemaRefused          a schema may not become a version of AuditEvent, or the registry keeps one that may not
     ├── RowRefused             a row that is to be imported is no valid event (names its key)
     ├── SourceUnreadable       rows that are to be imported cannot be read as they are
     ├── NotYetProvable         no checkpoint with its quorum covers an entry so far
@@ -427,6 +428,10 @@ class NotYetProvable(SealstreamError):
         message: Which entry, since when it is there, and how long this normally takes.
         hint: What to do about it.
     """
+
+
+class SchemaRefused(SealstreamError):
+    """A schema may not become a version of AuditEvent, or the registry keeps or gives something that may not be one."""
 
 
 class RowRefused(SealstreamError):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeAlias
 
 import typer
 
-from sealstream.schemas.errors import RowRefused, SealstreamError, StoreDamaged, UnsafeState
+from sealstream.schemas.errors import RowRefused, SchemaRefused, SealstreamError, StoreDamaged, UnsafeState
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -153,7 +153,11 @@ def print_error(error: SealstreamError, *, as_json: bool) -> ExitCode:
             print_line(details, error=True)
         if error.hint:
             print_line(f"hint: {error.hint}", error=True)
-    return ExitCode.FOUND if isinstance(error, RowRefused | StoreDamaged | UnsafeState) else ExitCode.FAILED
+    return (
+        ExitCode.FOUND
+        if isinstance(error, RowRefused | SchemaRefused | StoreDamaged | UnsafeState)
+        else ExitCode.FAILED
+    )
 
 
 def _width(stream: TextIO) -> int | None:
