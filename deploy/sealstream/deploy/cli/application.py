@@ -25,6 +25,8 @@ from sealstream.deploy.cli import (
     local,
     outbox,
     proofs,
+    receipts,
+    schemas,
     search,
     store,
     topics,
@@ -80,12 +82,14 @@ search.register(app)
 importing.register(app)
 inventory.register(app)
 violations.register(app)
+receipts.register(app)
 topics.register(app)
 gap.register(app)
 epoch.register(app)
 store.register(app)
 heads.register(app)
 keys.register(app)
+schemas.register(app)
 config.register(app)
 bench.register(app)
 
