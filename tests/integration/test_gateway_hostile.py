@@ -215,6 +215,18 @@ class TestBrokenRequests:
         assert status_of(received) == 400
         assert b"application/problem+json" in received
 
+    def test_another_protocol(self, gateway: GatewayProcess) -> None:
+        """A request that wants to go on in HTTP/2 or as a WebSocket is told that it cannot, before its body is lost."""
+        for protocol in ("h2c", "websocket"):
+            with gateway.connect() as connection:
+                connection.sendall(
+                    head(gateway, "Connection: Upgrade", f"Upgrade: {protocol}", "Content-Length: 2") + b"{}"
+                )
+                received = answer_to(connection)
+
+            assert status_of(received) == 400
+            assert b"asks for another protocol" in received
+
     def test_two_bodies_in_one(self, gateway: GatewayProcess) -> None:
         """A request that gives its length in two ways, which two servers would read differently, is refused."""
         with gateway.connect() as connection:

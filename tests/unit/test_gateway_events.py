@@ -114,6 +114,23 @@ class TestModel:
 
         assert caught.value.field == field
 
+    @pytest.mark.parametrize(
+        ("member", "field"),
+        [
+            (dict.fromkeys(map(str, range(200_000)), 0), "the value"),
+            (event(metadata=dict.fromkeys(map(str, range(200_000)), 0)), "metadata"),
+            (event(targets=[0] * 200_000), "targets"),
+            (event(targets=[dict.fromkeys(map(str, range(101)), 0)]), "targets.0"),
+            (event(context={"ip": {"a": [0] * 200_000}}), "context.ip"),
+        ],
+    )
+    def test_what_is_wide_costs_little(self, member: Any, field: str) -> None:
+        """An event with a hundred thousand wrong members is refused at the first look, not once for each of them."""
+        with pytest.raises(EventInvalid) as caught:
+            read(member)
+
+        assert caught.value.field == field
+
     def test_no_value_is_shown(self) -> None:
         """What an event says stands in no error, wherever it breaks the model."""
         for member in (
@@ -174,6 +191,7 @@ class TestCloudEvents:
             ({"Attempt": "x"}, "attribute"),
             ({"data_base64": "AAAA"}, "attribute"),
             ({"datacontenttype": "text/plain"}, "datacontenttype"),
+            (dict.fromkeys((f"x{number}" for number in range(200)), ""), "the value"),
             ({"data": None}, "data"),
             ({"data": "text"}, "data"),
             ({"data": {"id": "x"}}, "data.id"),

@@ -23,6 +23,7 @@ HEADER_PREFIX: Final = b"ce-"
 SPECVERSION_HEADER: Final = b"ce-specversion"
 SPECVERSION: Final = "1.0"
 ATTRIBUTE_CHARACTERS_MAX: Final = 4_096
+ATTRIBUTES_MAX: Final = 100
 _METADATA_PREFIX: Final = "ce_"
 NAME_PATTERN: Final = "^[a-z0-9]{1,64}$"
 _NAME: Final = re.compile("[a-z0-9]{1,64}")
@@ -46,6 +47,8 @@ def event_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         EventInvalid: It is no CloudEvent 1.0, or none that can be an audit event.
     """
+    if len(attributes) > ATTRIBUTES_MAX:
+        raise EventInvalid("the value", f"has {len(attributes)} attributes, more than {ATTRIBUTES_MAX}")
     texts = {name: _text(name, value) for name, value in attributes.items() if name != "data" and value is not None}
     for name in _REQUIRED:
         if not texts.get(name):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
 
@@ -31,6 +31,11 @@ from sealstream.schemas.event import (
 # What JSON Schema means by a date-time (RFC 3339 section 5.6); Python's own reader takes more forms.
 _DATE_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _INT_MAX: Final = 2**31 - 1
+_PART_CHARACTERS_MAX: Final = 64
+_MEMBERS_MAX: Final = 100
+"""The most members that an object or a list of an event may have, which are those of targets and metadata."""
+_DEPTH: Final = 2
+"""How many names lead to the deepest object of an event: ``targets.0``."""
 _NO_CONTROLS: Final = r"^[^\u0000-\u001f\u007f-\u009f]+$"
 _EVENT_ID: Final = r"^[A-Za-z0-9._:-]{1,128}$"
 _TENANT: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -189,6 +194,7 @@ def read_model(kind: type[_M], value: object, *, within: str = "") -> _M:
     Raises:
         EventInvalid: It is none; names the first field at fault, and shows nothing of its value.
     """
+    _check_width(value)
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -198,7 +204,23 @@ def read_model(kind: type[_M], value: object, *, within: str = "") -> _M:
         raise EventInvalid(path or "the value", _words(first)) from None
 
 
-_PART_CHARACTERS_MAX: Final = 64
+def _check_width(value: object, path: tuple[str, ...] = ()) -> None:
+    """Refuse what is too wide before anything else: its validation would list one error for each of its members.
+
+    Raises:
+        EventInvalid: An object or a list has more than 100 members.
+    """
+    if not isinstance(value, dict | list):
+        return
+    members = cast("Mapping[str, object] | Sequence[object]", value)
+    if len(members) > _MEMBERS_MAX:
+        raise EventInvalid(".".join(path) or "the value", f"has {len(members)} members, more than {_MEMBERS_MAX}")
+    if len(path) == _DEPTH:
+        return  # nothing of an event is deeper, so all that is, is one error
+    named = members.items() if isinstance(members, Mapping) else enumerate(members)
+    for name, part in named:
+        if isinstance(part, dict | list):
+            _check_width(part, (*path, str(name)[:_PART_CHARACTERS_MAX]))
 
 
 def _words(error: Mapping[str, Any]) -> str:

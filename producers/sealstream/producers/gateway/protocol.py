@@ -47,6 +47,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _body_of: RequestResponseCycle | None = None
+    _wants_other = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class
         """Take a connection, or close it if there are too many."""
@@ -102,10 +103,20 @@ class BoundedProtocol(HttpToolsProtocol):
                 )
             )
 
+    def on_headers_complete(self) -> None:
+        """Begin to answer; a request that wants another protocol is refused, because the parser drops its body."""
+        if self.parser.should_upgrade():
+            self._wants_other = True
+            raise ValueError("Upgrade")  # ends the parsing; the answer is below
+        super().on_headers_complete()
+
     def send_400_response(self, msg: str) -> None:
-        """Say that what came is no HTTP."""
+        """Say that what came is no HTTP/1.1."""
         del msg
-        self._end(malformed("this is no request of HTTP/1.1"))
+        if self._wants_other:
+            self._end(malformed("the request asks for another protocol", hint="use HTTP/1.1 and send no Upgrade"))
+        else:
+            self._end(malformed("this is no request of HTTP/1.1"))
 
     def timeout_keep_alive_handler(self) -> None:
         """End a connection that rests; a client that has not read its last answer by now gets no more time for it."""
