@@ -24,7 +24,7 @@ from sealstream.schemas.control import verify_control
 from sealstream.schemas.control_body import ImportEnd
 from sealstream.schemas.entry import Kind
 from sealstream.schemas.errors import ConfigError, SealstreamError, Unreachable
-from support.commands import command, run_command
+from support.commands import run_command
 from support.harness import read_log
 from support.providers import fresh_database
 from support.workers import Pipeline
@@ -102,8 +102,13 @@ class Import:
         return done
 
     def verify(self) -> tuple[int, dict[str, Any]]:
-        """Verify it against the store."""
-        return command(self.pipeline, "import", "verify", str(self.job), import_source=self.source)
+        """Verify it against the store, in this process."""
+        report = self.job.with_suffix(".json")
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in (self.pipeline.environment | {"SEALSTREAM_IMPORT_SOURCE": self.source}).items():
+                patch.setenv(name, value)
+            code = main(["import", "verify", str(self.job), "--report", str(report)])
+        return code, json.loads(report.read_text())
 
     def found(self) -> set[tuple[str, str | None]]:
         """Verify it, which must find something, and return what: types and the rows' keys."""
@@ -113,6 +118,7 @@ class Import:
         return {(finding["type"], finding["key"]) for finding in report["findings"]}
 
 
+@pytest.mark.slow
 def test_killed_everywhere_each_row_is_there_once(make_pipeline: MakePipeline, trail: str, tmp_path: Path) -> None:
     """An importer that is killed at each of its durable steps, and run again, brings each row in once, between one
     beginning and one end a chain; `verify` proves it, and names each row that is changed, added or deleted later.
