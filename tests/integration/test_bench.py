@@ -66,6 +66,15 @@ def test_publish_measures_the_call_and_the_rate(capsys: pytest.CaptureFixture[st
     assert found["ratios"]["bare_producer"] > 0
 
 
+def test_import_measures_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    """The result has how many rows a second come in, and what each takes, next to a bare copy of them."""
+    found = bench(capsys, "import", "--events", "500", "--tenants", "5", "--runs", "1")
+
+    assert {"rows_per_second", "cpu_microseconds_per_row"} <= set(found["ours"])
+    assert set(found["peers"]) == {"bare_copy"}
+    assert found["ratios"]["bare_copy_per_cpu_second"] > 0
+
+
 def test_gateway_measures_requests(capsys: pytest.CaptureFixture[str]) -> None:
     """The result has what a request costs and how long it takes, and the ratio to the web server alone."""
     found = bench(capsys, "gateway", "--events", "400", "--tenants", "3", "--runs", "1")
