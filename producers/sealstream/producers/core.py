@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from sealstream.producers.headers import Header, headers_of_datum, record_headers
 from sealstream.producers.options import ProducerOptions
-from sealstream.producers.record import Record
+from sealstream.producers.record import Origin, Record
 from sealstream.schemas.codec import EventReader, frame_bytes, schema
 from sealstream.schemas.entry import VALUE_BYTES_MAX, is_event_id, is_tenant, payload_digest
 from sealstream.schemas.errors import DeliveryError, EventInvalid, FrameInvalid, SchemaUnknown
@@ -35,7 +35,7 @@ class Draft(NamedTuple):
         head: The value up to the mark.
         own_mark: The mark that the event came with, or that for none.
         tail: The value behind the mark.
-        headers: The record's headers.
+        headers: The record's headers, or what to make them of.
     """
 
     tenant: str
@@ -43,7 +43,7 @@ class Draft(NamedTuple):
     head: bytes
     own_mark: bytes
     tail: bytes
-    headers: list[Header]
+    headers: list[Header] | Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,7 @@ class Core:
 
     def __init__(self, options: ProducerOptions, *, epoch: int, producer_id: str | None = None) -> None:
         self._options = options
+        self._instance = options.instance
         self._frame = frame_bytes("AuditEvent", options.schema_id)
         name = options.producer_id or producer_id
         self._mark_prefix = b"" if name is None else mark_prefix(name, epoch)
@@ -105,15 +106,16 @@ class Core:
         Raises:
             EventInvalid: The event breaks the model, or its headers cannot be made.
         """
-        head, tail = ordinary_head(event), _NO_CONTROL
-        if head is None:
-            event.check()
-            head, tail = around_mark(event)
+        head = ordinary_head(event)
+        if head is not None and event.action.isprintable():  # so that nothing can be wrong with its headers
+            origin = (event, self._instance)
+            return Draft(event.tenant, event.id, self._frame + head, _NO_MARK, _NO_CONTROL, origin)
+        event.check()
+        head, tail = around_mark(event)
         if event.producer is not None and self._mark_prefix:
             raise EventInvalid("producer", "is set, though the log fills it in", hint="leave out one of the two")
-        own_mark = _NO_MARK if event.producer is None else mark_bytes(event.producer)
-        headers = record_headers(event, self._options.instance)
-        return Draft(event.tenant, event.id, self._frame + head, own_mark, tail, headers)
+        headers = record_headers(event, self._instance)
+        return Draft(event.tenant, event.id, self._frame + head, mark_bytes(event.producer), tail, headers)
 
     def finish(self, draft: Draft) -> Record:
         """Return the record of a draft, whose bytes are final now; the producer's count moves on.
@@ -158,7 +160,7 @@ class Core:
             raise EventInvalid("id", "is not a valid event id")
         if not is_tenant(tenant):
             raise EventInvalid("tenant", "is not a valid tenant")
-        return Record(tenant, event_id, value, payload_digest(value), headers_of_datum(datum, self._options.instance))
+        return Record(tenant, event_id, value, payload_digest(value), headers_of_datum(datum, self._instance))
 
     def withdraw(self, record: Record) -> None:
         """Take a record back that will not be sent, so that its number goes to the tenant's next event.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sealstream.schemas.event import Actor, AuditEvent, Outcome
 
 ACTION: Final = "sealstream.events.dropped"
 ACTOR: Final = Actor("service", "sealstream-producer")
+QUIET: Final = timedelta(seconds=1)
+LONGEST: Final = timedelta(seconds=60)
 TENANTS_MAX: Final = 10_000
 """Of how many tenants drops are counted apart; those of others stand in the statistics and at ``on_error`` only."""
 
@@ -38,6 +40,12 @@ class Drops:
     def __bool__(self) -> bool:
         """Return whether there is anything to tell."""
         return bool(self._of_tenant)
+
+    def are_due(self, moment: datetime) -> bool:
+        """Return whether it is time to tell: none was let go for a moment, or the first one long ago."""
+        return any(
+            moment - dropped.until >= QUIET or moment - dropped.since >= LONGEST for dropped in self._of_tenant.values()
+        )
 
     def add(self, tenant: str, moment: datetime) -> None:
         """Count one event of a tenant."""

@@ -152,6 +152,7 @@ class Sender:
         with self._lock:
             if self._closed:
                 return
+            self._tell_drops()
             self._closed = True
             self._changed.notify_all()  # whoever waits for room must not wait any more
             transport = self._transport
@@ -330,7 +331,7 @@ class Sender:
             try:
                 transport.poll(_POLL_SECONDS)
                 self._write_receipts()
-                if self._drops:
+                if self._drops and self._drops.are_due(datetime.now(UTC)):
                     self._tell_drops()
             except Exception as error:  # noqa: BLE001  # from a log handler, say: the outcomes behind it must be served
                 report(error)

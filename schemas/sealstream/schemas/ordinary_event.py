@@ -36,7 +36,7 @@ _OUTCOMES: Final = {
     outcome: "\x00" + chr(index * 2)
     for index, outcome in enumerate((Outcome.UNKNOWN, Outcome.SUCCESS, Outcome.FAILURE, Outcome.DENIED))
 }
-_NULL: Final = ("\x00", "")
+_NO_CONTEXT: Final = "\x00" * 6
 
 
 def ordinary_head(event: AuditEvent) -> bytes | None:
@@ -86,34 +86,59 @@ def _texts(event: AuditEvent) -> bytes | None:
     """Return the fields from actor to metadata, or ``None`` if not all of it is ASCII.
 
     Raises:
-        LookupError, TypeError: A text is empty that must not be, is too long for here, or is none.
+        AttributeError, LookupError, TypeError: A text is empty that must not be, is too long for here, or is none.
     """
     actor, action, context, metadata = event.actor, event.action, event.context, event.metadata
-    parts: list[str] = [_LENGTHS[len(actor.type)], actor.type, _LENGTHS[len(actor.id)], actor.id]  # length, text, ...
-    add = parts.extend
-    add(_NULL if actor.name is None else (_PRESENT_LENGTHS[len(actor.name)], actor.name))
-    add((_LENGTHS[len(action)], action))
+    text = _party(actor) + _LENGTHS[len(action)] + action
     if event.targets:
-        add((chr(len(event.targets) * 2), ""))
+        text += chr(len(event.targets) * 2)
         for target in event.targets:
             if type(target) is not Target:
                 return None
-            add((_LENGTHS[len(target.type)], target.type, _LENGTHS[len(target.id)], target.id))
-            add(_NULL if target.name is None else (_PRESENT_LENGTHS[len(target.name)], target.name))
-    add((_OUTCOMES[event.outcome], ""))
-    if context is _NOWHERE:
-        add(("\x00" * 6, ""))
-    else:
-        for text in (context.ip, context.user_agent, context.location, context.session, context.request_id):
-            add(_NULL if text is None else (_PRESENT_LENGTHS[len(text)], text))
-        text = context.traceparent
-        add(_NULL if text is None else (_PRESENT_LENGTHS[len(text)], text))
+            text += _party(target)
+    text += _OUTCOMES[event.outcome]
+    text += _NO_CONTEXT if context is _NOWHERE else _context(context)
     if metadata:
-        add((chr(len(metadata) * 2), ""))
+        parts = [chr(len(metadata) * 2)]
         for key, value in metadata.items():
-            add((_LENGTHS[len(key)], key, _MAY_BE_EMPTY[len(value)], value))
-    # The lengths are characters below 256, and so one byte each; the texts have to be ASCII for that.
-    return "".join(parts).encode("latin-1") if "".join(parts[1::2]).isascii() else None
+            parts += (_LENGTHS[len(key)], key, _MAY_BE_EMPTY[len(value)], value)
+        text += "".join(parts)
+    # Lengths from 64 on take two characters, one of them beyond ASCII: then the texts have to be looked at.
+    return text.encode("latin-1") if text.isascii() or _is_ascii(event) else None
+
+
+def _party(party: Actor | Target) -> str:
+    # join() takes nothing but text, which is the check of the types.
+    name = party.name
+    if name is None:
+        return "".join((_LENGTHS[len(party.type)], party.type, _LENGTHS[len(party.id)], party.id, "\x00"))
+    length = _PRESENT_LENGTHS[len(name)]
+    return "".join((_LENGTHS[len(party.type)], party.type, _LENGTHS[len(party.id)], party.id, length, name))
+
+
+def _context(context: Context) -> str:
+    parts: list[str] = []
+    for text in (context.ip, context.user_agent, context.location, context.session, context.request_id):
+        if text is None:
+            parts.append("\x00")
+        else:
+            parts += (_PRESENT_LENGTHS[len(text)], text)
+    text = context.traceparent
+    parts += ("\x00",) if text is None else (_PRESENT_LENGTHS[len(text)], text)
+    return "".join(parts)
+
+
+def _is_ascii(event: AuditEvent) -> bool:
+    """Return whether all texts from actor to metadata are ASCII."""
+    context = event.context
+    texts = [event.action, *event.metadata.keys(), *event.metadata.values()]
+    parties: tuple[Actor | Target, ...] = (event.actor, *event.targets)
+    for party in parties:
+        texts += (party.type, party.id, party.name or "")
+    for text in (context.ip, context.user_agent, context.location, context.session, context.request_id):
+        texts.append(text or "")
+    texts.append(context.traceparent or "")
+    return "".join(texts).isascii()
 
 
 def _eight_bytes(number: int) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -112,14 +112,28 @@ class SpoolSender(Sender):
 
     # What log() does, in the caller's thread.
 
+    def _send(self, make: Callable[[], Record], receipt: type[_D]) -> _D:
+        """Put an event in memory, on the short way if there is room."""
+        with self._lock:
+            transport = self._started()
+            record = make()
+            if self._has_room(record):
+                delivery = receipt(record, self._options.instance, None)
+                self._hand_over(transport, record, delivery)
+                return delivery
+            self._core.withdraw(record)
+        return super()._send(make, receipt)
+
     def _delivery(self, record: Record, receipt: type[_D]) -> _D:
         return receipt(record, self._options.instance, None)
 
     def _has_room(self, record: Record) -> bool:
-        size = record.size_bytes
-        held = self._held_events < self._options.queue_events_max
-        held = held and self._held_bytes + size <= self._options.queue_bytes_max
-        return held and self._stored_bytes + self._held_bytes + size <= self._options.spool_bytes_max
+        size, options = self._held_bytes + record.size_bytes, self._options
+        return (
+            self._held_events < options.queue_events_max
+            and size <= options.queue_bytes_max
+            and self._stored_bytes + size <= options.spool_bytes_max
+        )
 
     def _hand_over(self, transport: Transport, record: Record, delivery: Delivery) -> DeliveryError | None:  # noqa: ARG002  # the thread hands it on
         size = record.size_bytes
@@ -502,7 +516,7 @@ class SpoolSender(Sender):
         if now - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = now
             self._look_after(now)
-        if self._drops:
+        if self._drops and self._drops.are_due(datetime.now(UTC)):
             self._tell_drops()
 
     def _look_after(self, now: float) -> None:
