@@ -20,6 +20,8 @@ from support.workers import Pipeline, wait_for
 
 pytest_plugins = ("support.gateway_fixtures",)
 
+pytestmark = pytest.mark.slow
+
 NOWHERE = "127.0.0.1:1"  # a port that nothing listens on
 WAIT_SECONDS = 60.0
 

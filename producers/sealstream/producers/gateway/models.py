@@ -219,8 +219,7 @@ def _check_width(value: object, path: tuple[str, ...] = ()) -> None:
         return  # nothing of an event is deeper, so all that is, is one error
     named = members.items() if isinstance(members, Mapping) else enumerate(members)
     for name, part in named:
-        if isinstance(part, dict | list):
-            _check_width(part, (*path, str(name)[:_PART_CHARACTERS_MAX]))
+        _check_width(part, (*path, str(name)[:_PART_CHARACTERS_MAX]))
 
 
 def _words(error: Mapping[str, Any]) -> str:

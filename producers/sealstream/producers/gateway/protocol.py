@@ -105,6 +105,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer; a request that wants another protocol is refused, because the parser drops its body."""
+        assert self.parser is not None  # it goes with the connection
         if self.parser.should_upgrade():
             self._wants_other = True
             raise ValueError("Upgrade")  # ends the parsing; the answer is below
