@@ -33,7 +33,8 @@ EVENTS: Final = 30_000
 """Requests of one run to each application."""
 PEER: Final = "plain"
 LOGGING: Final = "logging"
-_KINDS: Final = ("ours", PEER, LOGGING)
+AGAIN: Final = "plain_again"
+_KINDS: Final = ("ours", PEER, AGAIN, LOGGING)
 _STRETCH: Final = 200
 """Requests in a row to one application: some hundredths of a second."""
 _CONNECTIONS: Final = 16
@@ -47,6 +48,7 @@ _REQUEST: Final = (
 _NOTES: Final = (
     "ours and plain are the same small Starlette application on uvicorn (uvloop, httptools), one with the middleware",
     "logging is ours, and logs an event for each request: reading headers, log(), and librdkafka's threads",
+    "plain_again is plain once more: how far its ratio is from 1 is how far the others' may be by chance",
     "ratios are medians of those of neighbouring stretches of 200 requests, in CPU time",
     "per CPU second counts the server's own CPU time, all its threads; per second includes what else the machine does",
 )
@@ -167,14 +169,15 @@ def run(options: Options) -> Result:
                 found = uvloop.run(_measure(port, options))
         finally:
             contest.delete_all()
-    ours, plain, logging = (collect(found.runs[kind]) for kind in _KINDS)
+    ours, plain, again, logging = (collect(found.runs[kind]) for kind in _KINDS)
     return Result(
         name="asgi",
         options=options,
         ours=ours,
-        peers={PEER: plain, LOGGING: logging},
+        peers={PEER: plain, AGAIN: again, LOGGING: logging},
         ratios={
             PEER: statistics.median(found.ratios["ours"]),
+            f"{AGAIN}_to_{PEER}": statistics.median(found.ratios[AGAIN]),
             f"{LOGGING}_to_{PEER}": statistics.median(found.ratios[LOGGING]),
         },
         machine=replace(machine, versions=dict(machine.versions) | servers.versions),
@@ -193,19 +196,18 @@ async def _measure(port: int, options: Options) -> _Found:
     for number in range(options.runs):
         options.progress(f"run {number + 1} of {options.runs}")
         # What logs goes on in threads of its own behind its stretch, so it is compared by itself.
-        for kind in ("ours", LOGGING):
-            pair = (asked[kind], asked[PEER])
-            for turn in range(turns if kind == "ours" else max(1, turns // 5)):
-                for one in pair if turn % 2 == 0 else reversed(pair):
-                    await one.ask(_STRETCH)
-            found.ratios[kind] += [
-                plain / mine for mine, plain in zip(pair[0].cpu_seconds, pair[1].cpu_seconds, strict=True)
-            ]
-            found.runs[kind].append(pair[0].measured())
-            if kind == "ours":
-                found.runs[PEER].append(pair[1].measured())
-            for one in pair:
-                one.reset()
+        for kinds, rounds in (("ours", PEER, AGAIN), turns), ((LOGGING, PEER), max(1, turns // 5)):
+            for turn in range(rounds):
+                first = turn % len(kinds)
+                for kind in kinds[first:] + kinds[:first]:
+                    await asked[kind].ask(_STRETCH)
+            plain = asked[PEER].cpu_seconds
+            for kind in kinds:
+                found.ratios[kind] += [peer / own for own, peer in zip(asked[kind].cpu_seconds, plain, strict=True)]
+                if kind != PEER or AGAIN in kinds:
+                    found.runs[kind].append(asked[kind].measured())
+            for kind in kinds:
+                asked[kind].reset()
     return found
 
 

@@ -64,6 +64,7 @@ def main(port: str, kafka: str, instance: str, prefix: str) -> None:
     logging = application(Route("/documents/{number}", logging_route(kafka, instance, prefix)))
     applications: dict[str, Any] = {
         "plain": plain,
+        "plain_again": plain,
         "ours": AuditMiddleware(plain, trusted_proxies=trusted),
         "logging": AuditMiddleware(logging, trusted_proxies=trusted),
     }

@@ -99,7 +99,7 @@ def test_asgi_measures_the_middleware(capsys: pytest.CaptureFixture[str]) -> Non
     found = bench(capsys, "asgi", "--events", "400", "--runs", "1")
 
     assert {"requests_per_cpu_second", "requests_per_second", "cpu_microseconds"} == set(found["ours"])
-    assert set(found["peers"]) == {"plain", "logging"}
+    assert set(found["peers"]) == {"plain", "plain_again", "logging"}
     assert found["ratios"]["plain"] > 0
 
 

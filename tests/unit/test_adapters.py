@@ -186,6 +186,26 @@ class TestAsgi:
         assert self.request([], kind="lifespan") is None
         assert self.request([], kind="websocket") == Context(ip="10.0.0.1")
 
+    async def test_a_task_that_outlives_its_request_knows_it_if_the_request_was_asked_for(self) -> None:
+        """What identified itself in a request is still known to the task; of a request that nobody used nothing is kept."""
+        over, tasks = asyncio.Event(), list[asyncio.Task[Context | None]]()
+
+        async def later() -> Context | None:
+            await over.wait()
+            return current_context()
+
+        async def app(scope: MutableMapping[str, Any], _receive: Any, _send: Any) -> None:
+            if scope["client"][0] == "192.0.2.1":
+                identify(tenant="acme")
+            tasks.append(asyncio.create_task(later()))
+
+        middleware = AuditMiddleware(app)
+        for ip in ("192.0.2.1", "192.0.2.2"):
+            await middleware({"type": "http", "headers": [], "client": (ip, 1)}, _nothing, _nothing)
+        over.set()
+
+        assert await asyncio.gather(*tasks) == [Context(ip="192.0.2.1"), None]
+
     async def test_requests_do_not_see_each_other(self) -> None:
         """Requests at the same time, in one event loop, each have their own context."""
         seen: dict[str, str | None] = {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from sealstream.producers.adapters.client_address import TrustedProxies
-from sealstream.producers.adapters.context import SCOPE, Scope
+from sealstream.producers.adapters.context import SCOPE, UNUSED, Pending
 from sealstream.producers.adapters.http_context import http_context
 from sealstream.schemas.event import Context
 
@@ -16,7 +16,6 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 _REQUESTS: Final = frozenset({"http", "websocket"})
-_KEY: Final = "sealstream.scope"
 
 
 class AuditMiddleware:
@@ -39,25 +38,21 @@ class AuditMiddleware:
         self._app = app
         self._proxies = TrustedProxies(trusted_proxies)
         self._request_id_header = request_id_header.lower().encode()
+        self._context_of = self.context_of  # bound once
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Handle a request."""
         if scope["type"] not in _REQUESTS:
             await self._app(scope, receive, send)
             return
-        token = SCOPE.set((scope, self))
+        pending = Pending((scope, self._context_of))
+        token = SCOPE.set(pending)
         try:
             await self._app(scope, receive, send)
         finally:
             SCOPE.reset(token)
-
-    def scope_of(self, request: AsgiScope, /) -> Scope:
-        """Return the scope of a request, which is kept with it."""
-        found: Scope | None = request.get(_KEY)
-        if found is None:
-            # Made at once and not when it is asked for: it must not refer to the request, which refers to it.
-            found = cast("Scope", request.setdefault(_KEY, Scope(self.context_of(request))))
-        return found
+            if len(pending) == UNUSED:
+                pending.clear()
 
     def context_of(self, scope: AsgiScope) -> Context:
         """Return a request's context."""

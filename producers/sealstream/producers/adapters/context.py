@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, Protocol, cast
+from threading import Lock
+from typing import Any, Final, cast
 
 from sealstream.producers.event_fields import Party
 from sealstream.schemas.errors import EventInvalid
@@ -45,28 +46,38 @@ class Scope:
         return found
 
 
-class MakesScope(Protocol):
-    """What makes the scope of a request, and finds it again."""
+class Pending(list[Any]):
+    """A request whose scope nobody has asked for yet: most requests log nothing, and must cost next to nothing.
 
-    def scope_of(self, request: Any, /) -> Scope:
-        """Return a request's scope, the same one every time."""
-        ...
+    It is a list because no other object is made as quickly: the request and what makes its context; or, once that was
+    asked for, its scope. When the request is over, whoever has made this one takes the first two out: servers keep
+    contexts, in timers for instance, for longer than that. A scope stays: a task that outlives its request knows it.
+    """
+
+    __slots__ = ()
+
+    def scope(self) -> Scope | None:
+        """Return the request's scope, the same one every time; ``None`` if it is over, and nobody had asked before."""
+        with _making:
+            held = tuple(self)
+            if len(held) == UNUSED:
+                request, context_of = held
+                self[:] = held = (Scope(context_of(request)),)
+            return held[0] if held else None
 
 
-SCOPE: Final[ContextVar[Scope | tuple[Any, MakesScope] | None]] = ContextVar("sealstream_scope", default=None)
-"""The request at hand: its scope, or the request and what makes a scope of it, where even to make one would cost.
+UNUSED: Final = 2
+"""The length of a pending request whose scope nobody has asked for."""
+_making: Final = Lock()
 
-It is not what is in the scope: who is identified in a called task or thread is known to the caller as well.
-"""
+SCOPE: Final[ContextVar[Scope | Pending | None]] = ContextVar("sealstream_scope", default=None)
+"""The request at hand. Not what is known of it: who is identified in a called task or thread is known to the caller."""
 
 
 def current_scope() -> Scope | None:
     """Return the scope of the request at hand; ``None`` outside of a request."""
-    scope = SCOPE.get()
-    if isinstance(scope, tuple):
-        request, maker = scope
-        return maker.scope_of(request)
-    return scope
+    found = SCOPE.get()
+    return found.scope() if isinstance(found, Pending) else found
 
 
 def current_context() -> Context | None:
