@@ -34,6 +34,7 @@ _INT_MAX: Final = 2**31 - 1
 _PART_CHARACTERS_MAX: Final = 64
 _MEMBERS_MAX: Final = 100
 """The most members that an object or a list of an event may have, which are those of targets and metadata."""
+_WIDE: Final = frozenset({dict, list})
 _DEPTH: Final = 2
 """How many names lead to the deepest object of an event: ``targets.0``."""
 _NO_CONTROLS: Final = r"^[^\u0000-\u001f\u007f-\u009f]+$"
@@ -210,7 +211,7 @@ def _check_width(value: object, path: tuple[str, ...] = ()) -> None:
     Raises:
         EventInvalid: An object or a list has more than 100 members.
     """
-    if not isinstance(value, dict | list):
+    if type(value) not in _WIDE:
         return
     members = cast("Mapping[str, object] | Sequence[object]", value)
     if len(members) > _MEMBERS_MAX:
@@ -219,7 +220,8 @@ def _check_width(value: object, path: tuple[str, ...] = ()) -> None:
         return  # nothing of an event is deeper, so all that is, is one error
     named = members.items() if isinstance(members, Mapping) else enumerate(members)
     for name, part in named:
-        _check_width(part, (*path, str(name)[:_PART_CHARACTERS_MAX]))
+        if type(part) in _WIDE:  # asked here too: most parts are texts, and need no path
+            _check_width(part, (*path, str(name)[:_PART_CHARACTERS_MAX]))
 
 
 def _words(error: Mapping[str, Any]) -> str:
