@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 from sealstream.kafka.registry import SchemaResolver, registry_client
 from sealstream.worker.settings import Settings
 
 if TYPE_CHECKING:
     from confluent_kafka.schema_registry import SchemaRegistryClient
+
+_HTTP_LOG: Final = "httpx"  # the client's HTTP library
 
 
 def configured_registry(settings: Settings) -> SchemaRegistryClient:
@@ -17,6 +20,7 @@ def configured_registry(settings: Settings) -> SchemaRegistryClient:
     Raises:
         ConfigError: The registry's client is not installed, or the URL cannot be used.
     """
+    logging.getLogger(_HTTP_LOG).setLevel(logging.WARNING)  # a line for each question, with its URL
     password = settings.registry_password.get_secret_value()
     return registry_client(settings.registry, username=settings.registry_username, password=password)
 
