@@ -187,7 +187,7 @@ class TestAsgi:
         assert self.request([], kind="websocket") == Context(ip="10.0.0.1")
 
     async def test_a_task_that_outlives_its_request_knows_it_if_the_request_was_asked_for(self) -> None:
-        """What identified itself in a request is still known to the task; of a request that nobody used nothing is kept."""
+        """Who was identified in it is still known to the task; of a request that nobody used nothing is kept."""
         over, tasks = asyncio.Event(), list[asyncio.Task[Context | None]]()
 
         async def later() -> Context | None:
