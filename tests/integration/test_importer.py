@@ -11,9 +11,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from sealstream.deploy.cli import main
 from sealstream.producers import importer
+from sealstream.producers.importer.landed import end_offsets
 from sealstream.producers.importer.mapping import SourceSpec, parse_mapping
 from sealstream.producers.importer.points import Point
 from sealstream.producers.importer.postgres_source import PostgresSource
@@ -72,6 +75,16 @@ def change(url: str, statement: str) -> None:
     """Change the trail, as its administrator can."""
     with psycopg.connect(url) as connection:
         connection.execute(statement.encode())
+
+
+def lose_records(pipeline: Pipeline) -> None:
+    """Have Kafka delete all events so far, as retention does."""
+    topic = pipeline.topics.events
+    ends = [TopicPartition(topic, number, offset) for number, offset in end_offsets(pipeline.connection, topic).items()]
+    admin = AdminClient(pipeline.connection.config("test"))
+    futures: Any = admin.delete_records(ends)
+    for deleted in futures.values():
+        deleted.result(30)
 
 
 class Import:
@@ -204,7 +217,9 @@ def test_ends_say_count_and_root(make_pipeline: MakePipeline, tmp_path: Path) ->
 
 
 def test_what_a_job_began_with_stays(make_pipeline: MakePipeline, trail: str, tmp_path: Path) -> None:
-    """A job does not go on with another mapping, and its source is only ever read."""
+    """A job does not go on with another mapping, nor where Kafka has lost what it may have written; its source is only
+    ever read.
+    """
     pipeline = make_pipeline(partitions=PARTITIONS, store=False)
     imported = Import(pipeline, trail, tmp_path)
     assert imported.run(failpoints=f"{Point.AFTER_ACKNOWLEDGE}=kill").returncode == KILLED
@@ -212,6 +227,11 @@ def test_what_a_job_began_with_stays(make_pipeline: MakePipeline, trail: str, tm
     other = imported.run()
     assert other.returncode == 2
     assert "mapping" in json.loads(other.stdout)["error"]
+    imported.mapping.write_text(MAPPING)
+    lose_records(pipeline)
+    lost = imported.run()
+    assert lost.returncode == 2
+    assert "has lost records" in json.loads(lost.stdout)["error"]
 
     writing = MAPPING.replace('table = "public.trail"', 'query = "SELECT * FROM written()"')
     change(

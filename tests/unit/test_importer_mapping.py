@@ -69,6 +69,14 @@ class TestFields:
         with pytest.raises(EventInvalid, match="outcome"):
             event(lines, {"a": "1", "b": None, "n": None, "o": "maybe"})
 
+    def test_column_that_may_be_missing(self) -> None:
+        """A name with a question mark is null where there is no such column, and else the column."""
+        lines = 'metadata = { m = "{mail?}", p = "{diff.a?}" }\nrest = true'
+        assert "m" not in event(lines, {"id": "1"}).metadata
+        found = event(lines, {"mail": "x", "diff": '{"a": "y"}'}).metadata
+        assert (found["m"], found["p"], "mail" in found) == ("x", "y", False)
+        assert event(lines, {"line": '{"mail": "z"}'}, whole=True).metadata["m"] == "z"
+
     def test_paths_into_json(self) -> None:
         """A path leads into a column that holds JSON, through objects and lists; what is not there is null."""
         lines = 'metadata = { t = "{diff.title.1}", n = "{diff.n}", none = "{diff.x.y}", o = "{diff.o}" }\nrest = false'

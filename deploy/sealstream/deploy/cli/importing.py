@@ -91,7 +91,7 @@ def run(
         raise typer.Exit(_dry_run(_source_name(source), how, as_json=as_json))
     settings = kafka_settings("import")
     gc.set_threshold(100_000)  # rows make no cycles, and looking for some takes a tenth of the time
-    with progress_bar("importing") as on_progress:
+    with progress_bar("importing", "read") as on_progress:
         result = run_import(
             source=_source_name(source, settings),
             mapping=how,
@@ -137,7 +137,7 @@ def verify(
 
     settings = load_settings()
     name, how = _source_name(source, settings), mapping_of(job)
-    with ImportStore(settings.database_url()) as store, progress_bar("verifying") as on_progress:
+    with ImportStore(settings.database_url()) as store, progress_bar("verifying", "read") as on_progress:
         result = check_import(
             source=name,
             mapping=how,
@@ -273,7 +273,7 @@ def _dry_run(name: str, how: Mapping, *, as_json: bool) -> ExitCode:
     from sealstream.producers.importer.sample import dry_run
     from sealstream.worker.settings import load_settings
 
-    with open_source(name, how) as source, progress_bar("checking") as on_progress:
+    with open_source(name, how) as source, progress_bar("checking", "read") as on_progress:
         sample = dry_run(source, how, instance=load_settings().instance, on_progress=on_progress)
     if as_json:
         print_json(sample.to_dict())

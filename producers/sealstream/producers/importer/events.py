@@ -105,7 +105,9 @@ class EventMaker:
         self._metadata = [(name, _field(f"metadata.{name}", one, names)) for name, one in mapping.metadata.items()]
         self._occurred_at = _moment(mapping.occurred_at, names)
         self._read = value_reader(source.columns, names, whole=source.whole)
-        used = set(names.names)  # a column of which a field uses a part is kept as a whole
+        used = {
+            name.removesuffix("?") for name in names.names
+        }  # a column of which a field uses a part is kept as a whole
         keeps_columns = mapping.rest and not source.whole
         self._rest = [(n, c) for n, c in enumerate(source.columns) if keeps_columns and c not in used]
         self._rest_of_whole = used if source.whole and mapping.rest else None

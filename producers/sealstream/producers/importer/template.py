@@ -100,6 +100,7 @@ def value_reader(columns: Sequence[str], names: Names, *, whole: bool) -> Callab
     """Return the function that finds the values of a row for the names that a mapping uses.
 
     A name is a column, or a path into the JSON of a column: ``changes.title`` where there is no column of that name.
+    With a question mark behind it (``changes_text?``) it is null where there is no such column.
 
     Arguments:
         columns: The source's columns, in their order.
@@ -113,7 +114,8 @@ def value_reader(columns: Sequence[str], names: Names, *, whole: bool) -> Callab
     places = {column: place for place, column in enumerate(columns)}
     plain: list[tuple[int, int]] = []
     paths: dict[int, list[tuple[int, list[str]]]] = {}
-    for name, slot in names.names.items():
+    for given, slot in names.names.items():
+        name = given.removesuffix("?")
         column, _, path = name.partition(".")
         if whole:
             paths.setdefault(0, []).append((slot, name.split(".")))
@@ -121,14 +123,12 @@ def value_reader(columns: Sequence[str], names: Names, *, whole: bool) -> Callab
             plain.append((slot, places[name]))
         elif path and column in places:
             paths.setdefault(places[column], []).append((slot, path.split(".")))
-        else:
+        elif name == given:
             raise ConfigError(f"mapping: {{{name}}} is no column", hint=f"the source has {', '.join(columns)[:500]}")
     direct = [place for _, place in sorted(plain)]
-    if not paths and direct == list(range(len(columns))):
-        return lambda row: row
-    if not paths:
-        return lambda row: [row[place] for place in direct]
     count = len(names.names)
+    if not paths and len(direct) == count:
+        return lambda row: [row[place] for place in direct]
 
     def read(row: Values) -> Values:
         found: list[str | None] = [None] * count
