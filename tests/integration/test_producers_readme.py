@@ -21,7 +21,7 @@ PARTITIONS = 4
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_an_example_publishes(kafka_bootstrap: str, number: int) -> None:
+def test_an_example_publishes(kafka_bootstrap: str, number: int, tmp_path: Path) -> None:
     """Copied from the page, with one's own address, an example publishes its event and says nothing of errors."""
     names = TopicNames(prefix=f"t-{uuid.uuid4().hex[:8]}.")
     table = topic_table(names, partitions=PARTITIONS, window_seconds=86_400)
@@ -34,6 +34,7 @@ def test_an_example_publishes(kafka_bootstrap: str, number: int) -> None:
 
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", f"from sealstream.kafka.topics import TopicNames\n{script}"],
+        cwd=tmp_path,  # a spool is made where the example says
         capture_output=True,
         text=True,
         timeout=60,

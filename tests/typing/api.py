@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import assert_type
 
 from sealstream.kafka.client import KafkaConnection
@@ -17,6 +18,10 @@ from sealstream.producers import (
     Outcome,
     Published,
     Receipt,
+    SealstreamError,
+    SpoolDamaged,
+    SpoolError,
+    SpoolOwned,
     Stats,
     SyncAuditLog,
     SyncReceipt,
@@ -30,6 +35,16 @@ def alarm(delivery: Delivery, error: DeliveryError) -> None:
     assert_type(delivery.digest, bytes)
     assert_type(error.retriable, bool)
     assert_type(error.hint, str)
+
+
+def worry(error: SealstreamError) -> None:
+    """Take a trouble, as ``on_trouble`` does."""
+    if isinstance(error, SpoolDamaged):
+        assert_type(error.kept, int)
+        assert_type(error.lost_max, int)
+    if isinstance(error, SpoolOwned):
+        assert_type(error.pid, int)
+    assert_type(isinstance(error, SpoolError), bool)
 
 
 async def asynchronous() -> None:
@@ -48,13 +63,21 @@ async def asynchronous() -> None:
         compression="zstd",
         delivery_timeout_seconds=30,
         close_timeout_seconds=5,
+        spool="/var/spool/audit",
+        spool_bytes_max=2**30,
+        fsync="batch",
+        receipts=Path("receipts.ndjson"),
         on_error=alarm,
+        on_trouble=worry,
     ) as audit:
         assert_type(audit, AuditLog)
         receipt = audit.log(AuditEvent(tenant="acme", actor=Actor("user", "42"), action="document.updated"))
         assert_type(receipt, Receipt)
         assert_type(await receipt, Published)
         assert_type(await receipt.published(timeout_seconds=5), Published)
+        assert_type(await receipt.spooled(timeout_seconds=5), None)
+        assert_type(receipt.as_json(), str)
+        assert_type(receipt.is_spooled, bool)
         assert_type(receipt.error, DeliveryError | None)
         assert_type(audit.resend(receipt), Receipt)
         assert_type(audit.log_value(b""), Receipt)
@@ -90,6 +113,7 @@ def synchronous() -> None:
             context=Context(request_id="r-1"),
         )
         assert_type(receipt, SyncReceipt)
+        assert_type(receipt.spooled(timeout_seconds=5), None)
         place = receipt.published(timeout_seconds=5)
         assert_type(place.partition, int)
         assert_type(place.offset, int)
@@ -98,4 +122,5 @@ def synchronous() -> None:
         assert_type(audit.flush(), int)
     audit.close()
     SyncAuditLog(kafka="localhost:9092")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    SyncAuditLog(kafka="localhost:9092", instance="example.com", spool="s", fsync="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     SyncAuditLog("localhost:9092", instance="example.com")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -310,9 +310,13 @@ class Sender:
             delivery.settle(outcome, value)
             self._keep_receipt(delivery)
             self._core.settle(delivery.size_bytes, delivery.error)
-            if self.waiting:
-                self._changed.notify_all()
         self._tell(delivery)
+
+    def _tell_waiting(self) -> None:
+        """Wake whoever waits for room or for all outcomes: once for all that came together, for it costs a switch."""
+        if self.waiting:
+            with self._lock:
+                self._changed.notify_all()
 
     def _tell(self, delivery: Delivery) -> None:
         """Wake whoever waits for an event, and call ``on_error`` if it failed."""
@@ -330,6 +334,7 @@ class Sender:
         while not self._stop.is_set():
             try:
                 transport.poll(_POLL_SECONDS)
+                self._tell_waiting()
                 self._write_receipts()
                 if self._drops and self._drops.are_due(datetime.now(UTC)):
                     self._tell_drops()

@@ -182,7 +182,7 @@ def publish(
     warmup: _Warmup = None,
     as_json: JsonOption = False,
 ) -> None:
-    """An application's audit log against a bare producer of the same bytes."""
+    """An application's audit log, without and with a spool, against a bare producer of the same bytes."""
     _run(
         "publish",
         as_json=as_json,

@@ -547,11 +547,6 @@ class SpoolSender(Sender):
             return
         self._drops_kept = rows
 
-    def _tell_waiting(self) -> None:
-        if self.waiting:
-            with self._lock:
-                self._changed.notify_all()
-
     # The end.
 
     def _give_up(self, transport: Transport) -> None:
