@@ -78,12 +78,16 @@ class Publisher:
         audit: The audit log; without a producer's name, whose count would make a retry another event.
         has_spool: Whether it keeps events on disk while Kafka is away.
         timeout_seconds: How long an event may take that is on no disk.
+        schema_id: The schema's id in a registry, as the audit log has it.
     """
 
-    def __init__(self, audit: AuditLog, *, has_spool: bool, timeout_seconds: float) -> None:
+    def __init__(
+        self, audit: AuditLog, *, has_spool: bool, timeout_seconds: float, schema_id: int | None = None
+    ) -> None:
         self._audit = audit
         self._has_spool = has_spool
         self._timeout_seconds = timeout_seconds
+        self._schema_id = schema_id
         self._said_seconds = -_SAID_SECONDS
 
     def log(self, event: AuditEvent) -> Receipt:
@@ -128,7 +132,7 @@ class Publisher:
             return self._audit.log(event)
         # As final bytes: the mark that a spool puts into events counts on with each retry, which must be the same.
         event.check()
-        return self._audit.log_value(encode_event(event))
+        return self._audit.log_value(encode_event(event, schema_id=self._schema_id))
 
     async def _is_spooled(self, receipt: Receipt) -> bool:
         try:

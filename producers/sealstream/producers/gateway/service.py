@@ -21,6 +21,7 @@ from sealstream.producers.gateway.protocol import Bounds
 from sealstream.producers.gateway.publisher import Publisher
 from sealstream.producers.gateway.server import GatewayServer
 from sealstream.producers.gateway.tokens import TokenRules, parse_algorithms
+from sealstream.producers.registry.configured import configured_schema_id
 from sealstream.schemas.errors import ConfigError, DeliveryError, FormatError, SealstreamError
 from sealstream.worker import logs
 from sealstream.worker.logs import logger
@@ -72,15 +73,18 @@ class Service:
         """Serve until told to stop.
 
         Raises:
-            SealstreamError: A setting is wrong, or Kafka or the source topic is not there at the start.
+            SealstreamError: A setting is wrong, or Kafka, the source topic or the registry, if one is set, is not there
+                at the start.
         """
         settings = self._settings
         derivation = Derivation(parse_secret(settings.gateway_secret.get_secret_value()))
         authentication = authentication_of(settings)
+        schema_id = configured_schema_id(settings)
         audit = AuditLog(
             kafka=settings.connection(),
             instance=settings.instance,
             topics=settings.topics(),
+            schema_id=schema_id,
             linger_seconds=_LINGER_SECONDS,
             delivery_timeout_seconds=settings.gateway_delivery_seconds,
             close_timeout_seconds=_CLOSE_SECONDS,
@@ -97,6 +101,7 @@ class Service:
                 audit,
                 has_spool=settings.gateway_spool is not None,
                 timeout_seconds=settings.gateway_delivery_seconds,
+                schema_id=schema_id,
             ),
         )
         bounds = Bounds(settings.gateway_connections_max, settings.gateway_request_seconds)
