@@ -93,7 +93,7 @@ class FakeTransport:
         self._answers.put(lambda: self._settled(delivery, error, record.value))
 
     def poll(self, timeout_seconds: float) -> None:
-        """Report the next answer, if one comes in time."""
+        """Report the answers that are there, once the first has come in time."""
         if self.poll_error is not None:
             error, self.poll_error = self.poll_error, None
             raise error
@@ -102,6 +102,8 @@ class FakeTransport:
         except queue.Empty:
             return
         answer()
+        while not self._answers.empty():
+            self._answers.get()()
 
     def abandon(self) -> None:
         """Fail everything that is open."""

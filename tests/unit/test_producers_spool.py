@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -335,10 +336,12 @@ class TestFull:
         self.fill(log)
         log.publish(4)
 
+        began = time.monotonic()
         [receipt] = log.log("over", metadata={"a": "x" * 900_000})
         receipt.spooled(SECONDS)
 
         assert log.sender.stats.dropped == 0
+        assert time.monotonic() - began < SECONDS / 2, "it was not told that there is room"
 
     def test_what_is_dropped_is_an_event_itself_once_there_is_room(self, make: Make) -> None:
         """The tenant's trail says how many are missing, and between which times."""
@@ -574,6 +577,39 @@ class TestProcess:
 
         assert (out.returncode, out.stdout) == (-signal.SIGTERM, ""), out.stderr
         assert make().sender.stats.found == 500
+
+    def test_sigterm_may_come_within_a_call(self, make: Make, tmp_path: Path) -> None:
+        """Wherever in log() the signal finds the main thread, closing does not wait for what that thread holds."""
+        out = run(
+            """
+            for number in range(100):
+                audit.log(tenant="acme", actor="user:1", action="a", id=f"ev-{number}")
+            with audit._sender._lock:
+                signal.raise_signal(signal.SIGTERM)
+            """,
+            tmp_path / "spool",
+        )
+
+        assert out.returncode == -signal.SIGTERM, out.stderr
+        assert make().sender.stats.found == 100
+
+    async def test_asyncio_heeds_sigterm_too(self, tmp_path: Path) -> None:
+        """Though the spool is opened on another thread, so that the loop does not wait for the disk."""
+        out = run(
+            """
+            audit.close(0)
+            import asyncio
+            from sealstream.producers import AuditLog
+            async def main():
+                async with AuditLog(kafka="127.0.0.1:1", instance="a", spool=sys.argv[1], close_timeout_seconds=0.1):
+                    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+                    signal.raise_signal(signal.SIGTERM)
+            asyncio.run(main())
+            """,
+            tmp_path / "spool",
+        )
+
+        assert out.returncode == -signal.SIGTERM, out.stderr
 
     def test_an_applications_own_handler_stays(self, tmp_path: Path) -> None:
         """Whoever handles SIGTERM decides what happens; and without logs the action is the default one again."""

@@ -17,6 +17,7 @@ from sealstream.producers.options import SPOOL_BYTES_MAX, Compression, Fsync, Pr
 from sealstream.producers.receipt import Delivery, Receipt, SyncReceipt
 from sealstream.producers.sender import OnError, Sender
 from sealstream.producers.spool.sender import SpoolSender
+from sealstream.producers.termination import heed_sigterm
 from sealstream.producers.troubles import OnTrouble
 from sealstream.schemas.errors import DeliveryError, EventInvalid
 from sealstream.schemas.event import AuditEvent
@@ -224,7 +225,8 @@ class AuditLog(_Front[Receipt]):
         await asyncio.to_thread(self._sender.close, self._closing_seconds(timeout_seconds))
 
     async def __aenter__(self) -> Self:
-        self._sender.start()
+        await asyncio.to_thread(self._sender.start)  # a spool is read through, and recovered if it has to be
+        heed_sigterm()
         return self
 
     async def __aexit__(

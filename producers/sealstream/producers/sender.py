@@ -71,8 +71,9 @@ class Sender:
         self._transport: Transport | None = None
         self._pid: int | None = None
         self._closed = False
+        self._ended = False
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sealstream-sender", daemon=True)
+        self._thread = threading.Thread(target=self._run_until_stopped, name="sealstream-sender", daemon=True)
 
     def start(self) -> None:
         """Open the way to Kafka, unless it is open. Nothing is waited for.
@@ -178,7 +179,20 @@ class Sender:
 
     def _stop_thread(self) -> None:
         self._stop.set()
-        self._thread.join(ABANDON_SECONDS)
+        self._await_end(ABANDON_SECONDS)
+
+    def _await_end(self, timeout_seconds: float) -> None:
+        """Wait for the thread's end, without the lock: a signal's handler may close the log within log() itself."""
+        with self._lock:
+            self._wait(lambda: self._ended, timeout_seconds)
+
+    def _run_until_stopped(self) -> None:
+        try:
+            self._run()
+        finally:
+            with self._lock:
+                self._ended = True
+                self._changed.notify_all()
 
     @property
     def stats(self) -> Stats:

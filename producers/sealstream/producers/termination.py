@@ -27,6 +27,13 @@ def close_at_sigterm(close: _Close) -> None:
     Only the main thread can see to that; of a log that another thread starts, the spool keeps what was stored.
     """
     _closes.append(close)
+    heed_sigterm()
+
+
+def heed_sigterm() -> None:
+    """Handle SIGTERM if its action is the default one, there are logs, and this is the main thread."""
+    if not _closes:
+        return
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminated)
 

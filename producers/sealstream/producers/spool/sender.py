@@ -349,6 +349,7 @@ class SpoolSender(Sender):
                 self._stored_events -= len(done)
                 self._stored_bytes -= self._done_bytes
             self._done_bytes = 0
+            self._tell_waiting()  # there is room
         return None
 
     def _usable_file(self, now: float) -> SpoolFile:
@@ -505,7 +506,8 @@ class SpoolSender(Sender):
         self._tell(delivery)
 
     def _is_trim_due(self, now: float) -> bool:
-        return self.flow.done >= _DONE_MAX or (self.flow.done > 0 and now - self._trimmed_at >= _TRIM_SECONDS)
+        is_time = now - self._trimmed_at >= _TRIM_SECONDS or self.waiting > 0  # somebody may wait for room
+        return self.flow.done >= _DONE_MAX or (self.flow.done > 0 and is_time)
 
     def _tidy(self, now: float) -> None:
         """Do what is due: delete, look after the file, the way to Kafka and the counts of dropped events."""
@@ -555,7 +557,7 @@ class SpoolSender(Sender):
     def _stop_thread(self) -> None:
         self._stop.set()
         self._wake.set()
-        self._thread.join(_STOP_SECONDS)
+        self._await_end(_STOP_SECONDS)
 
     def _finish(self) -> None:
         """Store what is pending, take back what Kafka's client has, delete what is done."""
