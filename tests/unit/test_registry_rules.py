@@ -24,6 +24,7 @@ def _changed(change: Change) -> str:
 
 def _field(document: dict[str, Any], name: str) -> dict[str, Any]:
     (found,) = (field for field in document["fields"] if field["name"] == name)
+    assert isinstance(found, dict)
     return found
 
 

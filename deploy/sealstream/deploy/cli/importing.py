@@ -84,19 +84,23 @@ def run(
     from sealstream.deploy.cli.settings import kafka_settings
     from sealstream.producers.importer.importing import run_import
     from sealstream.producers.importer.points import Point
+    from sealstream.producers.registry.configured import configured_schema_id
     from sealstream.worker.failpoints import Failpoints
 
     how = _mapping(job, mapping, preset, tenant)
     if dry_run:
         raise typer.Exit(_dry_run(_source_name(source), how, as_json=as_json))
     settings = kafka_settings("import")
+    schema_id = (
+        None if job.exists() else configured_schema_id(settings)
+    )  # a job goes on with the one that it began with
     gc.set_threshold(100_000)  # rows make no cycles, and looking for some takes a tenth of the time
     with progress_bar("importing", "read") as on_progress:
         result = run_import(
             source=_source_name(source, settings),
             mapping=how,
             job=job,
-            destination=_destination(settings),
+            destination=_destination(settings, schema_id),
             on_bad_row=on_error,
             on_progress=on_progress,
             failpoints=Failpoints.from_environment(Point),
@@ -260,12 +264,12 @@ def _source_name(given: str | None, settings: Settings | None = None) -> str:
     return name
 
 
-def _destination(settings: Settings) -> Destination:
+def _destination(settings: Settings, schema_id: int | None = None) -> Destination:
     from sealstream.kafka.client import KafkaConnection
     from sealstream.producers.importer.importing import Destination
 
     kafka = settings.connection() if settings.kafka else KafkaConnection("")  # which verify does not ask
-    return Destination(kafka=kafka, instance=settings.instance, topics=settings.topics())
+    return Destination(kafka=kafka, instance=settings.instance, topics=settings.topics(), schema_id=schema_id)
 
 
 def _dry_run(name: str, how: Mapping, *, as_json: bool) -> ExitCode:

@@ -255,7 +255,7 @@ class ImportCheck:
             result.rows += 1
             try:
                 event, leaf = self._maker.make(row)
-                digest = payload_digest(final_bytes(event, self._job.identity.instance))
+                digest = payload_digest(final_bytes(event, self._job.identity.instance, self._job.identity.schema_id))
             except EventInvalid:
                 result.quarantined += 1
                 continue

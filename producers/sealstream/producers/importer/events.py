@@ -177,15 +177,20 @@ class EventMaker:
                 metadata.setdefault(name, text)
 
 
-def final_bytes(event: AuditEvent, instance: str) -> bytes:
+def final_bytes(event: AuditEvent, instance: str, schema_id: int | None = None) -> bytes:
     """Return the bytes that an audit log makes of an event, checked as it checks them.
+
+    Arguments:
+        event: The event.
+        instance: The instance's name.
+        schema_id: The schema's id in a registry, for Confluent's framing.
 
     Raises:
         EventInvalid: It is no valid event, or takes more than 1,000,000 bytes.
     """
     event.check()
     record_headers(event, instance)
-    value = encode_event(event)
+    value = encode_event(event, schema_id=schema_id)
     if len(value) > VALUE_BYTES_MAX:
         raise EventInvalid("event", f"takes {len(value)} bytes, more than {VALUE_BYTES_MAX}")
     return value

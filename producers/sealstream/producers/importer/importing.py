@@ -36,11 +36,14 @@ class Destination:
         kafka: How to reach Kafka.
         instance: The instance's name.
         topics: Its topics.
+        schema_id: The id of the events' schema in a registry, for a job that begins; one that is there goes on with its
+            own. ``None`` for single-object encoding.
     """
 
     kafka: KafkaConnection
     instance: str
     topics: TopicNames
+    schema_id: int | None = None
 
 
 def quarantine_path(job: Path) -> Path:
@@ -90,21 +93,21 @@ def run_import(
     topic = destination.topics.events
     with ExitStack() as stack:
         rows: Source = stack.enter_context(open_source(source, mapping))
-        identity = _identity(rows, mapping, destination)
         ends = partial(end_offsets, destination.kafka, topic)
         found: Landed = {}
         if job.exists():
             opened = stack.enter_context(Job(job))
-            opened.check(identity)
+            opened.check(_identity(rows, mapping, destination, opened.identity.schema_id))
             if opened.progress.stage is not Stage.DONE:
                 found = landed(
                     destination.kafka, topic, opened.progress.floors, JobKey(opened.name, opened.secret).prefix
                 )
         else:
             EventMaker(mapping, rows, JobKey("none", b""))  # what is wrong with the mapping leaves no job behind
+            identity = _identity(rows, mapping, destination, destination.schema_id)
             opened = stack.enter_context(Job.create(job, identity, mapping.text, dict(ends())))
         quarantine = stack.enter_context(Quarantine(quarantine_path(job), opened.progress.quarantine_bytes))
-        audit = stack.enter_context(_audit_log(destination))
+        audit = stack.enter_context(_audit_log(destination, opened.identity.schema_id))
         return Importer(
             job=opened,
             source=rows,
@@ -146,20 +149,28 @@ def check_import(
     with ExitStack() as stack:
         opened = stack.enter_context(Job(job))
         rows: Source = stack.enter_context(open_source(source, mapping))
-        opened.check(_identity(rows, mapping, destination))
+        opened.check(_identity(rows, mapping, destination, opened.identity.schema_id))
         maker = EventMaker(mapping, rows, JobKey(opened.name, opened.secret))
         return ImportCheck(job=opened, source=rows, maker=maker, reader=reader, on_progress=on_progress).run()
 
 
-def _identity(rows: Source, mapping: Mapping, destination: Destination) -> Identity:
-    return Identity(destination.instance, destination.topics.events, rows.description, mapping.digest.hex())
+def _identity(rows: Source, mapping: Mapping, destination: Destination, schema_id: int | None) -> Identity:
+    """Return what a job is, with the schema's id that it began with: its rows make the same bytes throughout."""
+    return Identity(
+        destination.instance,
+        destination.topics.events,
+        rows.description,
+        mapping.digest.hex(),
+        schema_id=schema_id,
+    )
 
 
-def _audit_log(destination: Destination) -> SyncAuditLog:
+def _audit_log(destination: Destination, schema_id: int | None) -> SyncAuditLog:
     return SyncAuditLog(
         kafka=destination.kafka,
         instance=destination.instance,
         topics=destination.topics,
+        schema_id=schema_id,
         when_full="block",
         timeout_seconds=PUBLISH_SECONDS,
         queue_events_max=_QUEUE_EVENTS,

@@ -92,6 +92,7 @@ class Identity:
         source: The source's description.
         mapping: SHA-256 of the mapping, in hex.
         schema: The fingerprint of the events' schema, in hex: another one would make other bytes of the same row.
+        schema_id: Its id in the registry that was configured when the job began; ``None`` if none was.
     """
 
     instance: str
@@ -99,6 +100,7 @@ class Identity:
     source: str
     mapping: str
     schema: str = ""
+    schema_id: int | None = None
 
     def __post_init__(self) -> None:
         """Fill in the schema that events are written with."""

@@ -228,7 +228,7 @@ class Importer:
         step.receipts.append(self._audit.log(event))
 
     def _check_found(self, event: AuditEvent, there: bytes) -> None:
-        if payload_digest(encode_event(event)) != there:
+        if payload_digest(encode_event(event, schema_id=self._job.identity.schema_id)) != there:
             raise UnsafeState(
                 f"event {event.tenant}/{event.id} stands in the log with other bytes than its row gives now",
                 hint="the row was changed since the import was interrupted: put it back, or begin another job",
