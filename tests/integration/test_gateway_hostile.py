@@ -215,6 +215,24 @@ class TestBrokenRequests:
         assert status_of(received) == 400
         assert b"application/problem+json" in received
 
+    def test_a_client_that_asks_before_it_sends(self, gateway: GatewayProcess) -> None:
+        """Who waits to be told to go on, as clients do with large bodies, is told at once."""
+        body = json.dumps(event()).encode()
+        with gateway.connect() as connection:
+            connection.sendall(head(gateway, "Expect: 100-continue", f"Content-Length: {len(body)}"))
+            assert connection.recv(65_536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(body)
+            assert status_of(connection.recv(65_536)) == 202
+
+    def test_an_answer_without_a_body(self, gateway: GatewayProcess) -> None:
+        """A HEAD is answered by the head alone, and the connection goes on."""
+        with gateway.connect() as connection:
+            for _ in range(2):
+                connection.sendall(b"HEAD /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                received = connection.recv(65_536)
+                assert status_of(received) == 405
+                assert received.endswith(b"\r\n\r\n")
+
     def test_another_protocol(self, gateway: GatewayProcess) -> None:
         """A request that wants to go on in HTTP/2 or as a WebSocket is told that it cannot, before its body is lost."""
         for protocol in ("h2c", "websocket"):

@@ -18,6 +18,8 @@ from sealstream.producers.gateway.problems import Problem, malformed
 from sealstream.worker import metrics
 
 HEADER_BYTES_MAX: Final = 32_768
+_VERSION: Final = b"HTTP/1.1 "
+_CONTINUE: Final = b"HTTP/1.1 100 "
 _FULL: Final = metrics.GATEWAY_CLOSED.labels("full")
 _SLOW: Final = metrics.GATEWAY_CLOSED.labels("slow")
 _LARGE: Final = metrics.GATEWAY_CLOSED.labels("large-header")
@@ -38,12 +40,54 @@ class Bounds:
     request_seconds: float
 
 
+class _JoiningTransport:
+    """Writes the head of an answer together with its body: uvicorn's two writes would be two packets.
+
+    Arguments:
+        transport: The connection's own.
+    """
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the transport in all other respects."""
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        """Return whether the connection is about to end."""
+        return self._transport.is_closing()
+
+    def write(self, data: bytes) -> None:
+        """Write, but keep an answer's head until the next call."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(_VERSION) and not data.startswith(_CONTINUE):
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write a head that no body follows."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        """End the connection when everything is written."""
+        self.flush()
+        self._transport.close()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
     bounds: Bounds
     """Set in a subclass of each server's own: uvicorn makes the protocol, and gives it nothing of ours."""
 
+    _joining: _JoiningTransport
     _deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _body_of: RequestResponseCycle | None = None
@@ -57,6 +101,8 @@ class BoundedProtocol(HttpToolsProtocol):
             transport.abort()
             return
         super().connection_made(transport)
+        self._joining = _JoiningTransport(transport)
+        self.transport = cast("asyncio.Transport", self._joining)
         metrics.GATEWAY_CONNECTIONS.inc()
         self._arm()
 
