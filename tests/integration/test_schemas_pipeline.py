@@ -51,7 +51,10 @@ def _later() -> str:
 
 def _publish_later(pipeline: Pipeline, registry: SchemaRegistryClient, event: AuditEvent, colour: str) -> None:
     """Publish an event as an application does that knows the later version: with Confluent's own serializer."""
-    to_datum = lambda one, _: event_to_datum(one) | {"colour": colour}  # noqa: E731
+
+    def to_datum(one: AuditEvent, _: SerializationContext) -> dict[str, Any]:
+        return event_to_datum(one) | {"colour": colour}
+
     serialize = cast("Any", AvroSerializer)(registry, _later(), to_datum, {"auto.register.schemas": False})
     topic = pipeline.topics.events
     producer = Producer({"bootstrap.servers": pipeline.bootstrap, "partitioner": "murmur2_random"})

@@ -23,8 +23,8 @@ def _changed(change: Change) -> str:
 
 
 def _field(document: dict[str, Any], name: str) -> dict[str, Any]:
-    (found,) = (field for field in document["fields"] if field["name"] == name)
-    assert isinstance(found, dict)
+    fields: list[dict[str, Any]] = document["fields"]
+    (found,) = (field for field in fields if field["name"] == name)
     return found
 
 
