@@ -149,6 +149,11 @@ class BoundedProtocol(HttpToolsProtocol):
                 )
             )
 
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request; an answer to HEAD has no body that its head would be written with."""
+        self._joining.flush()
+        super().on_response_complete()
+
     def on_headers_complete(self) -> None:
         """Begin to answer; a request that wants another protocol is refused, because the parser drops its body."""
         assert self.parser is not None  # it goes with the connection
