@@ -8,6 +8,7 @@ import stat
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,8 +90,9 @@ def test_goes_on_as_it_began(tmp_path: Path, name: str) -> None:
     """Another instance, topic, source, mapping or schema than the job began with is refused by name."""
     with create(tmp_path / "a.import") as job:
         job.check(replace(IDENTITY))
+        another: dict[str, Any] = {name: "another"}
         with pytest.raises(ConfigError, match=f"began with the {name}"):
-            job.check(replace(IDENTITY, **{name: "another"}))
+            job.check(replace(IDENTITY, **another))
 
 
 def test_no_job(tmp_path: Path) -> None:
