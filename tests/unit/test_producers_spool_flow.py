@@ -122,6 +122,8 @@ class TestOrder:
         assert which.rows_wanted() == (1, 3)
         which.rows_read(items(2, 3), 3)
         assert send(which) == list(range(2, 20))
+        which.published(10)
+        assert which.take_done() == [1], "an event in memory only has no row to delete"
 
     def test_rows_that_cannot_be_read_do_not_hold_up_what_is_in_memory(self) -> None:
         """The disk may give them back later: they go then, and order is lost rather than events."""

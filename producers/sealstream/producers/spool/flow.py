@@ -159,7 +159,8 @@ class Flow:
         """Take note that Kafka has an event; its row is to be deleted."""
         item = self._sent.pop(number)
         self._bytes -= item.record.size_bytes
-        self._done.append(number)
+        if item.is_stored:
+            self._done.append(number)
         self._backoff_seconds = BACKOFF_SECONDS
         if self._suspects:
             self._suspects.discard(number)

@@ -333,9 +333,11 @@ class SpoolSender(Sender):
     def _append(self, rows: Sequence[Row]) -> SpoolError | None:
         """Commit rows, and the deletion of what is done; return why they are not stored if they are not."""
         now = time.monotonic()
-        done = self.flow.take_done() if self._is_trim_due(now) or not rows else []
+        done: list[int] = []
         try:
-            self._usable_file(now).append(rows, done)
+            file = self._usable_file(now)  # first: where it is opened anew, what is done counts as being in it
+            done = self.flow.take_done() if self._is_trim_due(now) or not rows else []
+            file.append(rows, done)
         except SpoolError as error:
             self.flow.not_deleted(done)
             self._spool_failed(error)
