@@ -20,8 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
-import uvloop
-
 from bench.common import Machine, Options, Result, collect
 from bench.contest import Contest
 from bench.servers import serve
@@ -84,6 +82,11 @@ class _Connection(asyncio.Protocol):
         assert self._answer is not None
         self._answer.set_result(body)
 
+    def close(self) -> None:
+        """End it."""
+        if self._transport is not None:
+            self._transport.abort()
+
     async def get(self, path: bytes) -> bytes:
         """Ask for a page."""
         assert self._transport is not None
@@ -132,6 +135,12 @@ class _Asked:
     async def _used(self) -> float:
         return float(await self._connections[0].get(b"/%s/used" % self._name))
 
+    async def close(self) -> None:
+        """End the connections."""
+        for connection in self._connections:
+            connection.close()
+        await asyncio.sleep(0)  # let the loop take them out
+
     def measured(self) -> dict[str, float]:
         """Return what was measured since the last reset."""
         cpu_seconds = statistics.mean(self.cpu_seconds)
@@ -166,7 +175,7 @@ def run(options: Options) -> Result:
                 names.events, Genesis(instance=f"bench.example/{name}", partitions=options.partitions)
             )
             with _serving(servers.kafka, f"bench.example/{name}", names.prefix) as port:
-                found = uvloop.run(_measure(port, options))
+                found = asyncio.run(_measure(port, options))
         finally:
             contest.delete_all()
     ours, plain, again, logging = (collect(found.runs[kind]) for kind in _KINDS)
@@ -188,8 +197,18 @@ def run(options: Options) -> Result:
 async def _measure(port: int, options: Options) -> _Found:
     asked = {kind: _Asked(kind, port) for kind in _KINDS}
     found = _Found({kind: [] for kind in asked}, {kind: [] for kind in asked})
+    try:
+        for one in asked.values():
+            await one.connect()
+        await _measure_runs(asked, found, options)
+    finally:
+        for one in asked.values():
+            await one.close()
+    return found
+
+
+async def _measure_runs(asked: dict[str, _Asked], found: _Found, options: Options) -> None:
     for one in asked.values():
-        await one.connect()
         await one.ask(options.warmup_events)
         one.reset()
     turns = max(1, options.events // _STRETCH)
@@ -208,7 +227,6 @@ async def _measure(port: int, options: Options) -> _Found:
                     found.runs[kind].append(asked[kind].measured())
             for kind in kinds:
                 asked[kind].reset()
-    return found
 
 
 @contextlib.contextmanager
