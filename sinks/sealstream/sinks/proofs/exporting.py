@@ -223,7 +223,7 @@ class _Writing:
         frame = frame_of(record.payload) if record.payload is not None else None
         if frame is None or frame in self._frames or len(self._frames) >= _FRAMES_MAX:
             return
-        text = self._prover.schemas.text(record.kind, record.payload)
+        text = self._prover.schemas.text_of(record)
         if text is not None:
             self._frames.add(frame)
             self._put(BundleSchema(frame, text).pack())

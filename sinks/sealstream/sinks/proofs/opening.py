@@ -14,6 +14,7 @@ from sealstream.sinks.proofs.exporting import Exporter
 from sealstream.sinks.proofs.notary_reader import NotaryReader
 from sealstream.sinks.proofs.proving import Prover
 from sealstream.sinks.proofs.writer_schemas import WriterSchemas
+from sealstream.sinks.store.declared import DeclaredSchemas
 from sealstream.sinks.store.reader import AuditStore
 from sealstream.worker.evidence_settings import key_history_of, map_secret_of, policy_of
 from sealstream.worker.objects import open_objects
@@ -59,7 +60,8 @@ def open_prover(settings: Settings, *, schema_by_id: SchemaById | None = None) -
         missing = "SEALSTREAM_LOG_STORAGE" if notary else "SEALSTREAM_NOTARY_DATABASE"
         raise ConfigError(f"{missing} is not set", hint=_WHERE_FROM)
     timeout = settings.request_timeout_seconds
-    with AuditStore(settings.database_url(), timeout_seconds=timeout) as store:
+    url = settings.database_url()
+    with AuditStore(url, timeout_seconds=timeout) as store, DeclaredSchemas(url, timeout_seconds=timeout) as declared:
         objects = open_objects(settings.log_storage, timeout_seconds=timeout)
         archive = Archive(NotaryReader(notary, timeout_seconds=timeout), objects)
         with Prover(
@@ -68,7 +70,7 @@ def open_prover(settings: Settings, *, schema_by_id: SchemaById | None = None) -
             map_secret=secret,
             policy=policy,
             history=history,
-            schemas=WriterSchemas(schema_by_id),
+            schemas=WriterSchemas(schema_by_id, declared=declared),
             usual_seconds=settings.round_age_seconds_max,
         ) as prover:
             yield Provers(store, prover, Exporter(prover, store))

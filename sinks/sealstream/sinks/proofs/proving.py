@@ -223,7 +223,7 @@ class Prover:
         proof = ProofFile(
             entry=record.entry,
             payload=record.payload,
-            schema=self.schemas.text(record.kind, record.payload),
+            schema=self.schemas.text_of(record),
             nonce=self.nonce(record.tenant),
             size=leaf.size,
             path=tuple(path),

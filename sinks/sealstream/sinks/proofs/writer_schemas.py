@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
+from typing import TypeAlias
 
 from sealstream.schemas.codec import (
     CONFLUENT_MAGIC,
@@ -14,19 +16,45 @@ from sealstream.schemas.codec import (
     schema_text,
 )
 from sealstream.schemas.entry import WINDOW_KINDS, Kind
-from sealstream.schemas.errors import FrameInvalid, SchemaUnknown
+from sealstream.schemas.errors import FrameInvalid, SchemaUnknown, Unreachable
+from sealstream.sinks.store.results import EventProof
+
+Declared: TypeAlias = Callable[[str, int, bytes], str | None]
+"""Takes a chain, a place in it, and a payload's frame."""
 
 
 class WriterSchemas:
-    """Finds writers' schemas: the shipped one by its fingerprint, others in a registry by their ids.
+    """Finds writers' schemas: the shipped one by its fingerprint, others in a registry by their ids, or in the chain.
 
     Arguments:
         schema_by_id: Finds a schema in a registry as plain JSON values; ``None`` without a registry.
+        declared: Finds a schema's text in a chain, before a place, by a payload's frame.
     """
 
-    def __init__(self, schema_by_id: SchemaById | None = None) -> None:
+    def __init__(self, schema_by_id: SchemaById | None = None, *, declared: Declared | None = None) -> None:
         self._schema_by_id = schema_by_id
+        self._declared = declared
         self._by_id: dict[int, bytes] = {}  # an id never changes its schema; bounded by what the registry holds
+
+    def text_of(self, record: EventProof) -> bytes | None:
+        """Return the schema of a record's payload as :meth:`text`, or as it stands in the record's chain.
+
+        Raises:
+            Unreachable: The registry does not answer, and the chain has no text.
+            StoreError: The store cannot be read.
+        """
+        away: Unreachable | None = None
+        try:
+            found = self.text(record.kind, record.payload)
+        except Unreachable as error:
+            found, away = None, error
+        frame = None if record.payload is None or record.kind not in WINDOW_KINDS else frame_of(record.payload)
+        if found is None and frame is not None and self._declared is not None:
+            said = self._declared(record.tenant, record.seq, frame)
+            found = None if said is None else _compact(json.loads(said))
+        if found is None and away is not None:
+            raise away
+        return found
 
     def text(self, kind: Kind, payload: bytes | None) -> bytes | None:
         """Return the schema of a payload as JSON without blanks; ``None`` where there is none, or it is not known.
