@@ -45,7 +45,7 @@ class AuditMiddleware:
         if scope["type"] not in _REQUESTS:
             await self._app(scope, receive, send)
             return
-        pending = Pending((scope, self._context_of))
+        pending: Pending = [scope, self._context_of]
         token = SCOPE.set(pending)
         try:
             await self._app(scope, receive, send)

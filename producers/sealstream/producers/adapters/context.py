@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from sealstream.producers.event_fields import Party
 from sealstream.schemas.errors import EventInvalid
@@ -46,28 +46,17 @@ class Scope:
         return found
 
 
-class Pending(list[Any]):
-    """A request whose scope nobody has asked for yet: most requests log nothing, and must cost next to nothing.
+Pending: TypeAlias = list[Any]
+"""A request whose scope nobody has asked for yet: most requests log nothing, and must cost next to nothing.
 
-    It is a list because no other object is made as quickly: the request and what makes its context; or, once that was
-    asked for, its scope. When the request is over, whoever has made this one takes the first two out: servers keep
-    contexts, in timers for instance, for longer than that. A scope stays: a task that outlives its request knows it.
-    """
-
-    __slots__ = ()
-
-    def scope(self) -> Scope | None:
-        """Return the request's scope, the same one every time; ``None`` if it is over, and nobody had asked before."""
-        with _making:
-            held = tuple(self)
-            if len(held) == UNUSED:
-                request, context_of = held
-                self[:] = held = (Scope(context_of(request)),)
-            return held[0] if held else None
-
+It is a list because nothing else is made as quickly: the request and what makes its context; or, once that was asked
+for, its scope. When the request is over, whoever has made the list takes the first two out: servers keep contexts, in
+timers for instance, for longer than that. A scope stays: a task that outlives its request knows it.
+"""
 
 UNUSED: Final = 2
 """The length of a pending request whose scope nobody has asked for."""
+
 _making: Final = Lock()
 
 SCOPE: Final[ContextVar[Scope | Pending | None]] = ContextVar("sealstream_scope", default=None)
@@ -75,9 +64,16 @@ SCOPE: Final[ContextVar[Scope | Pending | None]] = ContextVar("sealstream_scope"
 
 
 def current_scope() -> Scope | None:
-    """Return the scope of the request at hand; ``None`` outside of a request."""
+    """Return the scope of the request at hand; ``None`` outside of one, or behind one that nobody had asked for it."""
     found = SCOPE.get()
-    return found.scope() if isinstance(found, Pending) else found
+    if not isinstance(found, list):
+        return found
+    with _making:
+        held = tuple(found)
+        if len(held) == UNUSED:
+            request, context_of = held
+            found[:] = held = (Scope(context_of(request)),)
+        return held[0] if held else None
 
 
 def current_context() -> Context | None:
