@@ -315,3 +315,20 @@ class TestOwnership:
             owner.kill()
 
         Ownership(tmp_path).release()
+
+    def test_a_child_that_outlives_its_parent_does_not_keep_the_lock(self, tmp_path: Path) -> None:
+        """Else nobody could send what the parent left for as long as any of its children runs."""
+        script = (
+            "import os, signal, sys, time; from pathlib import Path\n"
+            "from sealstream.producers.spool.owner import Ownership\n"
+            "owner = Ownership(Path(sys.argv[1])); ready, told = os.pipe(); child = os.fork()\n"
+            "if child == 0: os.write(told, b'1'); time.sleep(600)\n"
+            "os.read(ready, 1); owner.release()\n"
+            "try: Ownership(Path(sys.argv[1])).release()\n"
+            "finally: os.kill(child, signal.SIGKILL); os.waitpid(child, 0)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+        )
+
+        assert done.returncode == 0, done.stderr
