@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from sealstream.deploy.cli.application import run
 from sealstream.schemas.codec import schema_fingerprint, schema_text
 from sealstream.worker.settings import PREFIX
+from support.here import command_here
 
 DOCUMENT: dict[str, Any] = json.loads(schema_text("AuditEvent"))
 COLOUR: dict[str, Any] = {"name": "colour", "type": ["null", "string"], "default": None}
+Schemas = Callable[..., tuple[int, dict[str, Any]]]
 NOWHERE = "http://127.0.0.1:9"
 
 
-class _Schemas(Protocol):
-    def __call__(self, *arguments: str, **settings: str) -> tuple[int, dict[str, Any]]: ...
-
-
 @pytest.fixture
-def schemas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> _Schemas:
+def schemas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Schemas:
     """Run a command of the group with ``--json``, with settings that no other test has."""
-    for name in os.environ:
-        if name.startswith(PREFIX):
-            monkeypatch.delenv(name)
-    prefix = f"schemas-{uuid.uuid4().hex[:8]}."
-
-    def call(*arguments: str, **settings: str) -> tuple[int, dict[str, Any]]:
-        with monkeypatch.context() as patched:
-            for name, value in (settings | {"topic_prefix": prefix}).items():
-                patched.setenv(f"{PREFIX}{name.upper()}", value)
-            code = run(["schemas", *arguments, "--json"])
-        return code, json.loads(capsys.readouterr().out)
-
-    return call
+    environment = {f"{PREFIX}TOPIC_PREFIX": f"schemas-{uuid.uuid4().hex[:8]}."}
+    return partial(command_here, monkeypatch, capsys, environment, "schemas")
 
 
 def _file(directory: Path, *fields: dict[str, Any]) -> str:
@@ -47,7 +35,7 @@ def _file(directory: Path, *fields: dict[str, Any]) -> str:
     return str(path)
 
 
-def test_a_version_is_checked_registered_and_shown(schemas: _Schemas, registry_url: str, tmp_path: Path) -> None:
+def test_a_version_is_checked_registered_and_shown(schemas: Schemas, registry_url: str, tmp_path: Path) -> None:
     """Before anything is registered the check says so with code 1; a later version may be checked beforehand."""
     later = _file(tmp_path, *DOCUMENT["fields"], COLOUR)
     code, before = schemas("check", registry=registry_url)
@@ -71,7 +59,7 @@ def test_a_version_is_checked_registered_and_shown(schemas: _Schemas, registry_u
 
 
 def test_without_a_registry_the_shipped_schema_is_shown_and_files_are_held_to_the_rules(
-    schemas: _Schemas, tmp_path: Path
+    schemas: Schemas, tmp_path: Path
 ) -> None:
     """A change can be checked where it is made, before there is a way to the registry."""
     code, shown = schemas("show")
@@ -83,7 +71,7 @@ def test_without_a_registry_the_shipped_schema_is_shown_and_files_are_held_to_th
     assert schemas("check", _file(tmp_path, *DOCUMENT["fields"], COLOUR))[0] == 0
 
 
-def test_what_may_not_be_a_version_ends_with_code_1(schemas: _Schemas, registry_url: str, tmp_path: Path) -> None:
+def test_what_may_not_be_a_version_ends_with_code_1(schemas: Schemas, registry_url: str, tmp_path: Path) -> None:
     """A changed prefix and a field without a default are refused by check and register alike; nothing is registered."""
     shifted = _file(tmp_path, COLOUR, *DOCUMENT["fields"])
     incompatible = _file(tmp_path, *DOCUMENT["fields"], {"name": "colour", "type": "string"})
@@ -111,7 +99,7 @@ def test_what_may_not_be_a_version_ends_with_code_1(schemas: _Schemas, registry_
     ],
 )
 def test_what_cannot_be_done_ends_with_code_2(
-    schemas: _Schemas, arguments: tuple[str, ...], settings: dict[str, str], said: str
+    schemas: Schemas, arguments: tuple[str, ...], settings: dict[str, str], said: str
 ) -> None:
     """Wrong usage, missing settings and a registry that is away are told apart from a schema that is refused."""
     code, found = schemas(*arguments, **settings)

@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import psycopg
+import pytest
 from confluent_kafka import Producer
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
@@ -22,11 +24,12 @@ from sealstream.schemas.codec import EventReader, event_to_datum, read_prefix, s
 from sealstream.schemas.control_body import SchemaText
 from sealstream.schemas.entry import Kind
 from sealstream.schemas.event import Actor, AuditEvent, Outcome, Target
-from support.commands import command
 from support.harness import read_log
+from support.here import command_here
 from support.workers import Pipeline, wait_for
 
 MakePipeline = Callable[..., Pipeline]
+Schemas = Callable[..., tuple[int, dict[str, Any]]]
 ROLES = ("processor", "sink", "verifier")
 OLD = AuditEvent(
     tenant="acme",
@@ -77,17 +80,22 @@ def _read(pipeline: Pipeline, topic: str) -> dict[str, bytes]:
 
 
 def test_old_and_new_readers_read_old_and_new_events(
-    make_pipeline: MakePipeline, registry_url: str, tmp_path: Path
+    make_pipeline: MakePipeline,
+    registry_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Events of the shipped schema and of a version with one more field pass every stage side by side; the store's
     search, which knows the shipped one, reads both, and so does Confluent's deserializer, which knows the later one;
     each version's text stands in the chain, once.
     """
     pipeline = make_pipeline()
+    schemas = partial(command_here, monkeypatch, capsys, pipeline.environment, "schemas")
     asked = {"registry": registry_url}
     for role in ROLES:
         pipeline.start(role, **asked)
-    code, first = command(pipeline, "schemas", "register", "--tenant", "acme", **asked)
+    code, first = schemas("register", "--tenant", "acme", **asked)
     assert (code, first["registered"]["is_new"], first["declared"]) == (0, True, 1)
     schema_id = schema_id_from_registry(registry_url, topics=pipeline.topics)
     with SyncAuditLog(
@@ -97,10 +105,10 @@ def test_old_and_new_readers_read_old_and_new_events(
     file = tmp_path / "later.avsc"
     file.write_text(_later())
     wait_for(lambda: "old-1" in _searchable(pipeline), timeout_seconds=90, what="the old event to be searchable")
-    code, second = command(pipeline, "schemas", "register", str(file), **asked)
+    code, second = schemas("register", str(file), **asked)
     assert (code, second["registered"]["is_new"], second["declared"]) == (0, True, 1)
 
-    with SchemaRegistryClient({"url": registry_url}) as registry:
+    with SchemaRegistryClient({"url": registry_url, "timeout": 20.0}) as registry:  # it tries again by itself
         _publish_later(pipeline, registry, NEW, "red")
         result = pipeline.harness().check("stored", "verified")
         assert result.kinds == {Kind.GENESIS: 1, Kind.EVENT: 2, Kind.CONTROL: 2}
@@ -109,7 +117,7 @@ def test_old_and_new_readers_read_old_and_new_events(
         _assert_read_by_the_later_schema(registry, _read(pipeline, pipeline.topics.verified))
     chained = _read(pipeline, pipeline.topics.chained)
     _assert_declared(chained, [first["registered"]["schema_id"], second["registered"]["schema_id"]])
-    _assert_sound(pipeline, asked)
+    _assert_sound(schemas, asked)
 
 
 def _assert_read_by_the_later_schema(registry: SchemaRegistryClient, verified: dict[str, bytes]) -> None:
@@ -130,21 +138,24 @@ def _assert_declared(chained: dict[str, bytes], schema_ids: list[int]) -> None:
     )
 
 
-def _assert_sound(pipeline: Pipeline, asked: dict[str, str]) -> None:
+def _assert_sound(schemas: Schemas, asked: dict[str, str]) -> None:
     """Nothing is wrong, nothing more is put anywhere, and a chain that lacks a text is named."""
-    code, found = command(pipeline, "schemas", "check", **asked)
+    code, found = schemas("check", **asked)
     assert (code, found["problems"], found["lacking"]) == (0, [], 0)
-    code, again = command(pipeline, "schemas", "register", **asked)
+    code, again = schemas("register", **asked)
     assert (code, again["registered"]["is_new"], again["declared"]) == (0, False, 0)
-    code, lacking = command(pipeline, "schemas", "check", "--tenant", "globex", **asked)
+    code, lacking = schemas("check", "--tenant", "globex", **asked)
     assert (code, lacking["lacking"], lacking["problems"][0].split(" lacks")[0]) == (1, 2, "chain globex")
 
 
-def test_without_a_registry_the_shipped_schemas_text_is_declared(make_pipeline: MakePipeline) -> None:
+def test_without_a_registry_the_shipped_schemas_text_is_declared(
+    make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An instance that uses no registry says as well what its bytes mean; again and again, which changes nothing."""
     pipeline = make_pipeline(store=False)
+    schemas = partial(command_here, monkeypatch, capsys, pipeline.environment, "schemas")
     for _ in range(2):
-        code, found = command(pipeline, "schemas", "register", "--tenant", "acme")
+        code, found = schemas("register", "--tenant", "acme")
         assert (code, found) == (0, {"registered": None, "declared": 1, "texts": 1})
     partition = partition_of(b"acme", pipeline.genesis.partitions)
     first, second = read_log(pipeline.connection, pipeline.topics.events, pipeline.genesis.partitions)[partition]
