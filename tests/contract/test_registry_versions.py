@@ -31,7 +31,7 @@ def topics() -> TopicNames:
 @pytest.fixture
 def client(registry_url: str) -> Iterator[SchemaRegistryClient]:
     """The registry's client."""
-    with registry_client(registry_url) as found:
+    with registry_client(registry_url, retries_max=2) as found:
         yield found
 
 

@@ -54,7 +54,7 @@ def test_their_events_come_out_verified(
     pipeline = make_pipeline(store=False)
     for role in ("processor", "verifier"):
         pipeline.start(role)
-    with closing(registry_client(registry_url)) as client:
+    with closing(registry_client(registry_url, retries_max=2)) as client:
         register(Subject(client, subject_name(pipeline.topics.events)), schema_text("AuditEvent"))
 
         arguments = [pipeline.bootstrap, pipeline.topics.events, registry_url, ",".join(TENANTS), str(EVENTS)]

@@ -41,7 +41,7 @@ def pipeline(make_pipeline: MakePipeline) -> Pipeline:
 @pytest.fixture
 def frame(pipeline: Pipeline, registry_url: str) -> bytes:
     """What values of that instance begin with, whose schema is registered."""
-    with closing(registry_client(registry_url)) as client:
+    with closing(registry_client(registry_url, retries_max=2)) as client:
         registered = register(Subject(client, subject_name(pipeline.topics.events)), schema_text("AuditEvent"))
     return b"\x00" + registered.schema_id.to_bytes(4, "big")
 

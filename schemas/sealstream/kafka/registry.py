@@ -17,6 +17,9 @@ FORGET_SECONDS: Final = 30.0
 """What was not found is looked for again after so long, and a registry that was away is asked again."""
 LOOKUPS_PER_SECOND_MAX: Final = 20
 """Whoever may publish chooses the ids that are looked up, so that many of them must not hold up the worker."""
+RETRIES_MAX: Final = 2
+"""How often a command, or an application's start, asks again: a registry under load lets a question go unanswered."""
+_RETRY_MILLISECONDS: Final = 200
 _FAILURES_MAX: Final = 10_000
 _NOT_FOUND: Final = 404
 
@@ -26,15 +29,21 @@ class _Registry(Protocol):
 
 
 def registry_client(
-    url: str, *, username: str = "", password: str = "", timeout_seconds: float = TIMEOUT_SECONDS
+    url: str,
+    *,
+    username: str = "",
+    password: str = "",
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    retries_max: int = 0,
 ) -> SchemaRegistryClient:
-    """Return a client of a registry; nothing is sent yet, and nothing is sent twice.
+    """Return a client of a registry; nothing is sent yet.
 
     Arguments:
         url: Where it is.
         username: Who to log in as; empty for nobody.
         password: Its password.
         timeout_seconds: How long to wait for an answer.
+        retries_max: How often it is asked again; for those who cannot go on without it.
 
     Raises:
         ConfigError: The registry's client is not installed, or the URL cannot be used.
@@ -46,7 +55,8 @@ def registry_client(
             "a schema registry is configured, and the registry's client is not installed",
             hint="install sealstream[registry]",
         ) from error
-    config: dict[str, Any] = {"url": url, "timeout": timeout_seconds, "max.retries": 0}
+    config: dict[str, Any] = {"url": url, "timeout": timeout_seconds, "max.retries": retries_max}
+    config["retries.wait.ms"] = _RETRY_MILLISECONDS
     if username:
         config["basic.auth.user.info"] = f"{username}:{password}"
     try:

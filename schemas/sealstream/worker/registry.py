@@ -14,15 +14,21 @@ if TYPE_CHECKING:
 _HTTP_LOG: Final = "httpx"  # the client's HTTP library
 
 
-def configured_registry(settings: Settings) -> SchemaRegistryClient:
+def configured_registry(settings: Settings, *, retries_max: int = 0) -> SchemaRegistryClient:
     """Return a client of the registry that the settings name.
+
+    Arguments:
+        settings: Where it is, and who to log in as.
+        retries_max: How often it is asked again.
 
     Raises:
         ConfigError: The registry's client is not installed, or the URL cannot be used.
     """
     logging.getLogger(_HTTP_LOG).setLevel(logging.WARNING)  # a line for each question, with its URL
     password = settings.registry_password.get_secret_value()
-    return registry_client(settings.registry, username=settings.registry_username, password=password)
+    return registry_client(
+        settings.registry, username=settings.registry_username, password=password, retries_max=retries_max
+    )
 
 
 def connect_registry(settings: Settings) -> SchemaResolver:

@@ -240,10 +240,11 @@ def _shipped() -> SchemaText:
 
 @contextmanager
 def _subject(settings: Settings) -> Generator[Subject]:
+    from sealstream.kafka.registry import RETRIES_MAX
     from sealstream.producers.registry.configured import configured_subject
     from sealstream.worker.registry import configured_registry
 
-    with closing(configured_registry(settings)) as client:
+    with closing(configured_registry(settings, retries_max=RETRIES_MAX)) as client:
         yield configured_subject(settings, client)
 
 

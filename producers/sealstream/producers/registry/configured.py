@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from sealstream.kafka.registry import RETRIES_MAX
 from sealstream.producers.registry.schema_id import shipped_schema_id
 from sealstream.producers.registry.subject import Subject, subject_name
 from sealstream.worker.registry import configured_registry
@@ -28,5 +29,5 @@ def configured_schema_id(settings: Settings) -> int | None:
     """
     if not settings.registry:
         return None
-    with closing(configured_registry(settings)) as client:
+    with closing(configured_registry(settings, retries_max=RETRIES_MAX)) as client:
         return shipped_schema_id(configured_subject(settings, client))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from sealstream.kafka.registry import TIMEOUT_SECONDS, registry_client
+from sealstream.kafka.registry import RETRIES_MAX, TIMEOUT_SECONDS, registry_client
 from sealstream.kafka.topics import TopicNames
 from sealstream.producers.registry.registering import inspect
 from sealstream.producers.registry.subject import Subject, subject_name
@@ -29,14 +29,16 @@ def schema_id_from_registry(
         topics: The topics' names; the subject is that of the events' topic. ``audit.events`` by default.
         username: Who to log in to the registry as; empty for nobody.
         password: Its password.
-        timeout_seconds: How long to wait for each answer.
+        timeout_seconds: How long to wait for each answer; it is asked three times at most.
 
     Raises:
         SchemaRefused: The schema is not registered.
         ConfigError: The registry lets nobody in, its URL cannot be used, or its client is not installed.
         Unreachable: The registry does not answer.
     """
-    client = registry_client(registry, username=username, password=password, timeout_seconds=timeout_seconds)
+    client = registry_client(
+        registry, username=username, password=password, timeout_seconds=timeout_seconds, retries_max=RETRIES_MAX
+    )
     with closing(client):
         return shipped_schema_id(Subject(client, subject_name((topics or TopicNames()).events)))
 
