@@ -108,8 +108,9 @@ class TestRow:
     def test_what_could_not_be_published_is_refused_at_once(self, fields: dict[str, Any], field: str) -> None:
         """The caller learns it while there is still a transaction to roll back; nothing is inserted."""
         executed = Executed()
+        given: dict[str, Any] = {"tenant": "acme", "actor": "user:1", "action": "b.c"} | fields
         with pytest.raises(EventInvalid) as raised:
-            Outbox().log(executed, **({"tenant": "acme", "actor": "user:1", "action": "b.c"} | fields))
+            Outbox().log(executed, **given)
 
         assert raised.value.field == field
         assert executed.calls == []

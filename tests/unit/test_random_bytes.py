@@ -11,7 +11,7 @@ from sealstream.schemas.random_bytes import PIECE_BYTES, random_bytes
 def test_pieces_differ_over_threads() -> None:
     """However many threads ask, each gets 16 bytes of its own."""
     with ThreadPoolExecutor(4) as pool:
-        pieces = list(pool.map(lambda _: random_bytes(), range(20_000)))
+        pieces = [asked.result() for asked in [pool.submit(random_bytes) for _ in range(20_000)]]
 
     assert len(set(pieces)) == 20_000
     assert {len(piece) for piece in pieces} == {PIECE_BYTES}
