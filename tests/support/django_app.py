@@ -42,6 +42,8 @@ def database(alias: str, url: str) -> Generator[Any]:
         "HOST": parts.hostname or "",
         "PORT": parts.port or "",
     }
+    with contextlib.suppress(AttributeError):
+        del connections[alias]  # loading models may have opened the one that was known under this name
     connection = cast("Any", connections[alias])
     try:
         yield connection

@@ -31,6 +31,8 @@ from support.taken import Taken
 FIELDS = {"tenant": "acme", "actor": "user:42", "action": "document.updated"}
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NOWHERE = "127.0.0.1:1"
+EVERY_LEVEL = structlog.make_filtering_bound_logger(0)
+"""Whatever other tests of this process have configured for all loggers."""
 
 
 class TestScope:
@@ -291,7 +293,7 @@ class TestStructlog:
             lines.append(dict(line))
             raise structlog.DropEvent
 
-        log = structlog.wrap_logger(None, processors=[AuditProcessor(taken), keep])
+        log = structlog.wrap_logger(None, processors=[AuditProcessor(taken), keep], wrapper_class=EVERY_LEVEL)
         log.info("document.updated", tenant="acme", actor="user:42", target="document:7", size=3, audit=True)
         log.info("nothing", size=3)
         log.info("nothing", audit=False)
@@ -314,7 +316,8 @@ class TestStructlog:
     @pytest.mark.parametrize("line", [{"audit": True}, FIELDS | {"audit": "yes"}, FIELDS | {"audit": True}])
     def test_no_error_is_swallowed(self, line: dict[str, Any]) -> None:
         """What is no event, and what the log raises, reaches whoever logged the line."""
-        log = structlog.wrap_logger(None, processors=[AuditProcessor(Taken(QueueFull("full")))])
+        processors = [AuditProcessor(Taken(QueueFull("full")))]
+        log = structlog.wrap_logger(None, processors=processors, wrapper_class=EVERY_LEVEL)
 
         with pytest.raises((EventInvalid, QueueFull)):
             log.info("document.updated", **line)
