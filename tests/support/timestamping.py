@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -76,7 +78,7 @@ def make_authority(
     not_after: datetime | None = None,
     time_stamping: bool = True,
 ) -> Authority:
-    """Make an authority: a root of its own, and a certificate under it.
+    """Make an authority: a root of its own, and a certificate under it. Without OpenSSL's command the test is skipped.
 
     Arguments:
         directory: An empty directory for it, which is made.
@@ -85,6 +87,8 @@ def make_authority(
         not_after: Until when; for another year by default. The root is valid for ten years around now.
         time_stamping: Whether the certificate is one for timestamps.
     """
+    if shutil.which("openssl") is None:
+        pytest.skip("the timestamp authority of the tests is OpenSSL's `ts` command, and there is none")
     directory.mkdir(parents=True)
     now = datetime.now(UTC)
     root_key, key = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
