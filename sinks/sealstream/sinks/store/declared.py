@@ -12,8 +12,8 @@ from sealstream.schemas.control import SCHEMA, read_statement, verify_control
 from sealstream.schemas.control_body import SchemaText
 from sealstream.schemas.entry import Kind, parse, payload_digest
 from sealstream.schemas.errors import FormatError, Untrusted
-from sealstream.sinks.store.database import connect, translated
-from sealstream.sinks.store.migrate import require_current
+from sealstream.sinks.store.database import translated
+from sealstream.sinks.store.session import open_reading
 
 _APPLICATION: Final = "sealstream-declared"
 _STATEMENT_SECONDS: Final = 10.0
@@ -47,15 +47,12 @@ class DeclaredSchemas:
     def __init__(self, database_url: str, *, timeout_seconds: float = 10.0) -> None:
         self._reader = EventReader()
         self._kept: dict[str, tuple[float, list[tuple[int, SchemaText]]]] = {}  # by chain: until when, seqs and texts
-        self._connection = connect(database_url, application=_APPLICATION, timeout_seconds=timeout_seconds)
-        try:
-            with translated():
-                milliseconds = f"{round(_STATEMENT_SECONDS * 1000)}ms"
-                self._connection.execute("SELECT set_config('statement_timeout', %s, false)", (milliseconds,))
-                require_current(self._connection)
-        except BaseException:
-            self._connection.close()
-            raise
+        self._connection = open_reading(
+            database_url,
+            application=_APPLICATION,
+            timeout_seconds=timeout_seconds,
+            statement_seconds=_STATEMENT_SECONDS,
+        )
 
     def __call__(self, tenant: str, seq: int, frame: bytes) -> str | None:
         """Return the text of the schema that a payload's frame names, if it stands in the chain before the payload.

@@ -10,9 +10,9 @@ from psycopg import sql
 from sealstream.schemas.entry import Kind, entry_hash, parse
 from sealstream.schemas.errors import EntryInvalid, StoreDamaged
 from sealstream.sinks.store.compare import columns_at_fault
-from sealstream.sinks.store.database import connect, translated
-from sealstream.sinks.store.migrate import require_current
+from sealstream.sinks.store.database import translated
 from sealstream.sinks.store.rows import ENTRY_COLUMNS, EntryRow
+from sealstream.sinks.store.session import open_reading
 
 _APPLICATION: Final = "sealstream-import"
 _STATEMENT_SECONDS: Final = 120.0
@@ -51,16 +51,12 @@ class ImportStore:
     """
 
     def __init__(self, database_url: str, *, timeout_seconds: float = 10.0) -> None:
-        self._connection = connect(database_url, application=_APPLICATION, timeout_seconds=timeout_seconds)
-        try:
-            with translated():
-                self._connection.read_only = True
-                milliseconds = f"{round(_STATEMENT_SECONDS * 1000)}ms"
-                self._connection.execute("SELECT set_config('statement_timeout', %s, false)", (milliseconds,))
-                require_current(self._connection)
-        except BaseException:
-            self._connection.close()
-            raise
+        self._connection = open_reading(
+            database_url,
+            application=_APPLICATION,
+            timeout_seconds=timeout_seconds,
+            statement_seconds=_STATEMENT_SECONDS,
+        )
 
     def records_of(self, events: Sequence[tuple[str, str]]) -> list[StoredRecord]:
         """Return all records of events, given by tenant and id; none of those that are not there.

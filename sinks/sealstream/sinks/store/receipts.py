@@ -12,8 +12,8 @@ import psycopg
 
 from sealstream.schemas.entry import Kind, is_event_id, is_tenant, parse
 from sealstream.schemas.errors import EntryInvalid
-from sealstream.sinks.store.database import connect, translate
-from sealstream.sinks.store.migrate import require_current
+from sealstream.sinks.store.database import translate
+from sealstream.sinks.store.session import open_reading
 
 LINE_BYTES_MAX: Final = 4096
 RECEIPTS_A_QUERY: Final = 1000
@@ -106,8 +106,9 @@ def check_receipts(
     """
     checked = Checked()
     receipts = _receipts(lines, instance, checked)
-    with connect(database_url, application=_APPLICATION, timeout_seconds=timeout_seconds) as connection:
-        require_current(connection)
+    with open_reading(
+        database_url, application=_APPLICATION, timeout_seconds=timeout_seconds, statement_seconds=timeout_seconds
+    ) as connection:
         try:
             while batch := list(islice(receipts, RECEIPTS_A_QUERY)):
                 _look_up(connection, batch, checked)
