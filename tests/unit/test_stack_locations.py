@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,18 @@ def test_ports_lie_below_those_of_outgoing_connections() -> None:
     low = Path("/proc/sys/net/ipv4/ip_local_port_range")
     if low.exists():
         assert port < max(int(low.read_text().split()[0]), 32_768)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a port cannot be held for a server elsewhere")
+def test_a_chosen_port_is_kept_for_its_server() -> None:
+    """Until its server listens, and while that is stopped, no other process chooses the same port."""
+    port = free_port()
+    choosing = f"from sealstream.deploy.stack import ports; print(ports._hold({port}))"
+    for _ in range(2):
+        rival = subprocess.run([sys.executable, "-c", choosing], capture_output=True, text=True, check=True)
+        assert rival.stdout == "False\n"
+        with socket.create_server(("127.0.0.1", port)) as server:  # as servers do, with SO_REUSEADDR
+            socket.create_connection(server.getsockname()).close()
 
 
 def test_reach_is_judged_along_the_whole_path(tmp_path: Path) -> None:

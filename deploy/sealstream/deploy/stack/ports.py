@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
+from collections import deque
 from pathlib import Path
 
 from sealstream.deploy.stack.errors import StackError
@@ -13,7 +15,9 @@ _LOWEST_PORT = 20_000
 _TRIES_MAX = 200
 _EPHEMERAL_RANGE_FILE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _EPHEMERAL_LOW_DEFAULT = 32_768
+_HELD_MAX = 400
 _chance = random.SystemRandom()
+_held: deque[socket.socket] = deque()
 
 
 def is_free(port: int) -> bool:
@@ -32,7 +36,8 @@ def free_port(*, taken: frozenset[int] = frozenset()) -> int:
     """Choose a free loopback port below the ports that the system gives to outgoing connections.
 
     A server that is stopped and started again on the same port must find it free: from the ephemeral range, some
-    client's connection might have taken it meanwhile.
+    client's connection might have taken it meanwhile. From other processes that choose by this function it is kept as
+    well, on Linux, for as long as this process lives or until it has chosen 400 others.
 
     Arguments:
         taken: Ports chosen already for servers that do not listen yet.
@@ -43,9 +48,31 @@ def free_port(*, taken: frozenset[int] = frozenset()) -> int:
     highest = _ephemeral_low() - 1
     for _ in range(_TRIES_MAX):
         port = _chance.randint(min(_LOWEST_PORT, highest), highest)
-        if port not in taken and is_free(port):
+        if port not in taken and _hold(port):
             return port
     raise StackError(f"no free port on {LOOPBACK} between {_LOWEST_PORT} and {highest}")
+
+
+def _hold(port: int) -> bool:
+    """Bind a port, and keep it bound, if nobody else has; a server that sets ``SO_REUSEADDR`` can listen on it still.
+
+    Between the choice of a port and a server's listening on it seconds pass, and with many stacks starting side by side
+    two of them did choose alike.
+    """
+    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        holder.bind((LOOPBACK, port))  # without SO_REUSEADDR: what another process holds is not ours
+    except OSError:
+        holder.close()
+        return False
+    if sys.platform != "linux":  # elsewhere a second socket cannot be bound beside it
+        holder.close()
+        return True
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _held.append(holder)
+    while len(_held) > _HELD_MAX:
+        _held.popleft().close()
+    return True
 
 
 def _ephemeral_low() -> int:
