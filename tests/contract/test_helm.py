@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sealstream.worker.stop import END_SECONDS
 from support.helm import (
     CASE_NAMES,
     CHART,
@@ -18,6 +19,7 @@ from support.helm import (
     RELEASE,
     WORKERS,
     Helm,
+    Mapped,
     Release,
     case_values,
     load_yaml,
@@ -35,6 +37,15 @@ NON_ROOT_ID = 65532
 # Kubernetes appends a hash of 11 characters to a StatefulSet's name, for a label of at most 63.
 NAME_LENGTH_MAX = 52
 WRITABLE_PATHS = {"/tmp", "/var/lib/sealstream"}
+# The roles that others send requests to, in some of the examples.
+SERVERS = {"minimal": set[str](), "gateway": {"gateway"}, "complete": {"gateway"}}
+# The roles whose processes are all alike: they may be Deployments.
+NAMELESS = {"gateway"}
+
+
+def claims_of(release: Release, role: str) -> list[Mapped]:
+    """The volume claims that each pod of a role has of its own."""
+    return release.of_kind("StatefulSet").get(role, {"spec": {}})["spec"].get("volumeClaimTemplates", [])
 
 
 @pytest.mark.parametrize("case", [None, *CASE_NAMES])
@@ -75,7 +86,7 @@ def test_rendering_twice_gives_the_same(helm: Helm) -> None:
 
 def test_every_pod_keeps_the_restricted_profile(release: Release) -> None:
     """A namespace that enforces the "restricted" Pod Security Standard admits every pod."""
-    workloads = release.of_kind("StatefulSet") | release.of_kind("Job")
+    workloads = release.workers() | release.of_kind("Job")
 
     assert workloads
     assert {role: restricted_violations(found["spec"]["template"]) for role, found in workloads.items()} == {
@@ -84,18 +95,27 @@ def test_every_pod_keeps_the_restricted_profile(release: Release) -> None:
 
 
 def test_every_pod_goes_beyond_the_profile(release: Release) -> None:
-    """The process has a fixed id that is not root's, writes to two bounded places only, and has no API token."""
-    for pod in release.pods().values():
+    """The process has a fixed id that is not root's, writes to bounded places only, and has no API token."""
+    for role, pod in release.pods().items():
         security, (container,) = pod["securityContext"], pod["containers"]
         assert [security[field] for field in ("runAsUser", "runAsGroup", "fsGroup")] == [NON_ROOT_ID] * 3
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert pod["automountServiceAccountToken"] is False
-        assert pod["terminationGracePeriodSeconds"] == 30
         bounded = {volume["name"] for volume in pod["volumes"] if volume.get("emptyDir", {}).get("sizeLimit")}
         writable = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"] if "readOnly" not in mount}
-        assert set(writable) == bounded
-        assert set(writable.values()) == WRITABLE_PATHS
+        claims = {claim["metadata"]["name"]: claim for claim in claims_of(release, role)}
+        assert set(writable) == bounded | set(claims)
+        assert {writable[name] for name in bounded} == WRITABLE_PATHS
+        assert {writable[name] for name in claims} == {f"/var/lib/sealstream/{name}" for name in claims}
+        assert all(claim["spec"]["resources"]["requests"]["storage"] for claim in claims.values())
         assert container["workingDir"] in WRITABLE_PATHS
+
+
+def test_a_worker_may_end_in_order(release: Release) -> None:
+    """Nobody is killed before it has ended by itself, what it does before it hears of its end included."""
+    for pod in release.pods().values():
+        before_seconds = pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        assert pod["terminationGracePeriodSeconds"] > before_seconds + END_SECONDS
 
 
 def test_every_container_says_what_it_needs(release: Release) -> None:
@@ -154,11 +174,12 @@ def test_each_container_runs_the_command_of_its_role(releases: dict[str, Release
 
 
 def test_a_worker_keeps_its_id_over_a_restart(release: Release) -> None:
-    """Workers are StatefulSets whose host name nobody overrides: it is the worker id that Kafka fences by."""
+    """Workers that Kafka fences are StatefulSets whose host name nobody overrides: it is the worker id."""
+    assert set(release.of_kind("Deployment")) <= NAMELESS
     for role, workload in release.of_kind("StatefulSet").items():
         spec = workload["spec"]
         pod = spec["template"]["spec"]
-        service = release.of_kind("Service")[role]
+        service = release.services(headless=True)[role]
         assert "hostname" not in pod
         assert "SEALSTREAM_WORKER_ID" not in release.environment(role)
         assert spec["serviceName"] == service["metadata"]["name"]
@@ -181,15 +202,31 @@ def test_labels_follow_the_recommendation(release: Release) -> None:
 
 def test_probes_ask_the_port_that_is_served(release: Release) -> None:
     """Liveness asks /healthz and readiness /readyz, on the port that the settings name."""
-    for role in release.of_kind("StatefulSet"):
+    for role in release.workers():
         (container,) = release.pods()[role]["containers"]
-        (port,) = container["ports"]
+        port = container["ports"][0]
         paths = {
             probe: container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")
         }
         assert paths == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
         assert {container[probe]["httpGet"]["port"] for probe in paths} == {port["name"]}
         assert release.environment(role)["SEALSTREAM_WEB_PORT"] == str(port["containerPort"])
+
+
+def test_requests_reach_the_pods_that_are_ready(releases: dict[str, Release]) -> None:
+    """Who sends to a role talks to a Service that balances over its ready pods, on the port that the role serves."""
+    for name, roles in SERVERS.items():
+        release = releases[name]
+        assert set(release.services(headless=False)) == roles
+        for role, service in release.services(headless=False).items():
+            (port,) = service["spec"]["ports"]
+            container = release.pods()[role]["containers"][0]
+            served = {found["name"]: found["containerPort"] for found in container["ports"]}
+            assert service["metadata"]["name"].endswith(f"-{role}")
+            assert "publishNotReadyAddresses" not in service["spec"]
+            assert service["spec"]["selector"] == release.workers()[role]["spec"]["selector"]["matchLabels"]
+            assert str(served[port["targetPort"]]) == release.environment(role)[f"SEALSTREAM_{role.upper()}_PORT"]
+            assert served[port["targetPort"]] != served["web"]
 
 
 def test_replicas_are_what_was_asked_for(releases: dict[str, Release], helm: Helm) -> None:
@@ -218,8 +255,9 @@ def test_monitors_are_asked_for(releases: dict[str, Release]) -> None:
 
     assert releases["minimal"].of_kind("ServiceMonitor") == {}
     assert set(release.of_kind("ServiceMonitor")) == set(WORKERS)
+    assert set(releases["complete"].of_kind("ServiceMonitor")) == set(releases["complete"].workers())
     for role, monitor in release.of_kind("ServiceMonitor").items():
-        service = release.of_kind("Service")[role]
+        service = release.services(headless=True)[role]
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["path"] == "/metrics"
         assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
@@ -237,7 +275,10 @@ def test_a_verifier_can_be_a_release_of_its_own(releases: dict[str, Release]) ->
 
 def test_the_image_is_pinned_as_far_as_the_values_go(releases: dict[str, Release]) -> None:
     """A digest wins over a tag, and without either the chart's own version is used."""
-    images = {name: release.pods()["verifier"]["containers"][0]["image"] for name, release in releases.items()}
+    images = {
+        name: releases[name].pods()["verifier"]["containers"][0]["image"]
+        for name in ("minimal", "password", "certificate")
+    }
     chart_version = load_yaml(CHART / "Chart.yaml")["appVersion"]
 
     assert images["minimal"] == f"registry.example.org/sealstream:{chart_version}"

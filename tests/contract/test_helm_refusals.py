@@ -26,6 +26,8 @@ def test_what_is_missing_is_said_at_once(helm: Helm) -> None:
 
 PASSWORD = {"username": "u", "password": {"existingSecret": "s"}}
 CERTIFICATE = {"certificate": {"existingSecret": "s"}}
+GATEWAY: Mapped = {"enabled": True, "secret": {"existingSecret": "s"}, "apiKeys": {"existingSecret": "k"}}
+TOKENS = {"issuer": "https://login.example.org/"}
 REFUSED: list[tuple[str, Mapped, str]] = [
     ("unknown key", {"procesor": {"replicas": 2}}, "'procesor' not allowed"),
     ("unknown key below", {"processor": {"replica": 2}}, "'replica' not allowed"),
@@ -64,6 +66,24 @@ REFUSED: list[tuple[str, Mapped, str]] = [
         {"kafka": {"securityProtocol": "PLAINTEXT", "ca": {"existingSecret": "s"}}},
         "kafka.ca.existingSecret is set",
     ),
+    ("a gateway without a secret", {"gateway": {"enabled": True}}, "gateway.secret.existingSecret is empty"),
+    ("a gateway that knows nobody", {"gateway": {"enabled": True}}, "gateway knows nobody"),
+    ("tokens for whoever", {"gateway": GATEWAY | {"tokens": TOKENS}}, "gateway.tokens.audience is empty"),
+    ("tokens by unknown keys", {"gateway": GATEWAY | {"tokens": TOKENS}}, "gateway.tokens.jwksUrl is empty"),
+    ("an audience of nobody", {"gateway": GATEWAY | {"tokens": {"audience": "a"}}}, "gateway.tokens.issuer is empty"),
+    (
+        "events on the port for health",
+        {"gateway": GATEWAY | {"port": 8080}},
+        "gateway.port is 8080, and so is",
+    ),
+    (
+        "a gateway without Kafka's password",
+        {
+            "kafka": {"securityProtocol": "SASL_SSL", "saslMechanism": "PLAIN", "credentials": PASSWORD},
+            "gateway": GATEWAY | {"kafkaCredentials": {"username": "gateway"}},
+        },
+        "gateway.kafkaCredentials needs username and password.existingSecret",
+    ),
 ]
 
 
@@ -85,6 +105,15 @@ def test_the_notes_say_how_to_look(helm: Helm) -> None:
     for role in WORKERS:
         assert f"logs statefulset/{RELEASE}-sealstream-{role}" in notes
     assert "/readyz" in notes
+
+
+def test_the_notes_say_where_events_are_taken(helm: Helm) -> None:
+    """Who has installed a gateway reads the address that applications send to, and how to look at its Deployment."""
+    notes = helm.notes(case_values("gateway"))
+
+    assert f"http://{RELEASE}-sealstream-gateway.{NAMESPACE}.svc:8000/v1/events" in notes
+    assert f"logs deployment/{RELEASE}-sealstream-gateway" in notes
+    assert f"logs statefulset/{RELEASE}-sealstream-gateway" in helm.notes(case_values("complete"))
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,22 @@
 from pathlib import Path
 
 from sealstream.kafka.client import KafkaConnection
+from sealstream.producers.gateway.tokens import parse_algorithms
 from sealstream.schemas.entry import Genesis
 from sealstream.worker.settings import PREFIX, Settings, known_names, load_settings
 from support.helm import Helm, Release, case_values, merged
 
 pytest_plugins = ("support.helm_fixtures",)
 
+WITHOUT_KAFKA = {"migrate"}
 SECRETS = "/run/secrets/sealstream"
 DATABASE_URL = "postgresql://writer:secret@store.example.org/audit"
+# Variables whose value is the path of a file, although their name does not end in _FILE.
+FILES = {"PGSSLROOTCERT", "SEALSTREAM_GATEWAY_KEYS"}
 # Settings that a release leaves to their defaults, each for a reason.
 _NOTARY = "the chart has no notary and no witness yet"
-_GATEWAY = "the chart has no gateway yet"
 _OUTBOX = "the chart has no relay yet"
 LEFT_OUT = {
-    **dict.fromkeys((name for name in Settings.model_fields if name.startswith("gateway_")), _GATEWAY),
     **dict.fromkeys((name for name in Settings.model_fields if name.startswith("outbox_")), _OUTBOX),
     "import_source": "an import is run by a person, once, and is no worker",
     **dict.fromkeys(
@@ -63,11 +65,7 @@ def test_the_chart_creates_no_secret(release: Release) -> None:
 def test_every_file_setting_names_a_file_that_is_mounted(release: Release) -> None:
     """Each *_FILE setting points at a key of a Secret, and no key is mounted that no setting asks for."""
     for role in release.pods():
-        asked = {
-            value
-            for name, value in release.environment(role).items()
-            if name.endswith("_FILE") or name == "PGSSLROOTCERT"
-        }
+        asked = {value for name, value in release.environment(role).items() if name.endswith("_FILE") or name in FILES}
         assert asked == set(release.files(role))
 
 
@@ -170,7 +168,9 @@ def worker_settings(release: Release, role: str, directory: Path) -> Settings:
     """What a role's container would read, with its Secrets' files written below `directory`."""
     for path in release.files(role):
         content = DATABASE_URL if path.endswith("database-url") else Path(path).name
-        (directory / Path(path).name).write_text(f"{content}\n", encoding="utf-8")
+        file = directory / Path(path).name
+        file.write_text(f"{content}\n", encoding="utf-8")
+        file.chmod(0o600)
     environment = release.environment(role)
     return load_settings({name: value.replace(SECRETS, str(directory)) for name, value in environment.items()})
 
@@ -180,7 +180,7 @@ def test_sealstream_accepts_what_each_container_is_given(release: Release, tmp_p
     for role in release.pods():
         settings = worker_settings(release, role, tmp_path)
         assert settings.genesis().instance.startswith("audit.example.org/")
-        assert bool(settings.kafka) == (role != "migrate")
+        assert bool(settings.kafka) == (role not in WITHOUT_KAFKA)
         assert bool(settings.database.get_secret_value()) == (role in {"sink", "migrate"})
 
 
@@ -213,3 +213,49 @@ def test_settings_mean_what_the_values_say(releases: dict[str, Release], tmp_pat
     assert (settings.batch_bytes_max, settings.batch_age_seconds) == (33_554_432, 0.05)
     assert settings.gather_seconds == 0.25
     assert (settings.log_format, settings.web_host, settings.web_port) == ("json", "0.0.0.0", 8080)
+
+
+def test_the_gateway_is_set_as_the_values_say(releases: dict[str, Release], tmp_path: Path) -> None:
+    """Addresses, tokens and limits of a gateway reach it, and its own readers of keys and secret take the files."""
+    settings = worker_settings(releases["gateway"], "gateway", tmp_path)
+
+    assert (settings.gateway_host, settings.gateway_port, settings.web_port) == ("0.0.0.0", 8000, 8080)
+    assert settings.gateway_secret.get_secret_value() == "gateway-secret"
+    assert settings.gateway_keys == tmp_path / "gateway-keys.json"
+    assert (settings.gateway_issuer, settings.gateway_audience) == ("https://login.example.org/", "audit")
+    assert settings.gateway_jwks_url == "https://login.example.org/.well-known/jwks.json"
+    assert parse_algorithms(settings.gateway_algorithms) == {"ES256"}
+    assert (settings.gateway_tenant_claim, settings.gateway_scope) == ("org_id", "audit.write")
+    assert (settings.gateway_events_per_second, settings.gateway_burst_events) == (5_000, 10_000)
+    assert (settings.gateway_body_bytes_max, settings.gateway_connections_max) == (1_048_576, 2_000)
+    assert (settings.gateway_request_seconds, settings.gateway_delivery_seconds) == (5, 7.5)
+    assert settings.gateway_spool is None
+
+
+def test_each_gateway_has_a_spool_of_its_own(releases: dict[str, Release]) -> None:
+    """A gateway that spools keeps it on a volume that comes back with its pod; without a spool it has no volume."""
+    spooling = releases["complete"].of_kind("StatefulSet")["gateway"]["spec"]
+    (claim,) = spooling["volumeClaimTemplates"]
+    (container,) = spooling["template"]["spec"]["containers"]
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == claim["metadata"]["name"]]
+
+    assert claim["spec"] == {
+        "accessModes": ["ReadWriteOncePod"],
+        "storageClassName": "local-nvme",
+        "resources": {"requests": {"storage": "4Gi"}},
+    }
+    assert releases["complete"].environment("gateway")["SEALSTREAM_GATEWAY_SPOOL"] == mount["mountPath"]
+    assert set(releases["gateway"].workers()) == set(releases["gateway"].of_kind("Deployment")) == {"gateway"}
+    assert "SEALSTREAM_GATEWAY_SPOOL" not in releases["gateway"].environment("gateway")
+
+
+def test_the_gateways_secrets_are_the_gateways(releases: dict[str, Release]) -> None:
+    """Who may send, and what salts are derived from, is known to the gateway alone; it has no database's password."""
+    release = releases["complete"]
+    own = {("gateway", "digits"), ("gateway-api-keys", "keys.json")}
+
+    assert set(release.files("gateway").values()) == own | {
+        ("kafka-cluster-ca-cert", "ca.crt"),
+        ("kafka-gateway", "password"),
+    }
+    assert not [role for role in release.pods() if role != "gateway" and own & set(release.files(role).values())]

@@ -16,6 +16,7 @@ CHART = REPOSITORY / "deploy" / "helm" / "sealstream"
 # The chart's example values: each is a release that somebody could install.
 CASES = sorted(CHART.glob("ci/*-values.yaml"))
 CASE_NAMES = [case.stem.removesuffix("-values") for case in CASES]
+# The roles that a release has unless it is told otherwise.
 WORKERS = ("processor", "sink", "verifier")
 RELEASE = "audit"
 NAMESPACE = "trail"
@@ -140,16 +141,25 @@ class Release:
             if found["kind"] == kind
         }
 
-    def pods(self) -> dict[str, Mapped]:
-        """The pod specs of all workloads, by role."""
+    def workers(self) -> dict[str, Mapped]:
+        """The long-running workloads, by role."""
+        return self.of_kind("StatefulSet") | self.of_kind("Deployment")
+
+    def services(self, *, headless: bool) -> dict[str, Mapped]:
+        """The Services by role: those that name pods, or those that balance requests between them."""
         return {
-            role: workload["spec"]["template"]["spec"]
-            for kind in ("StatefulSet", "Job")
-            for role, workload in self.of_kind(kind).items()
+            found["metadata"]["labels"]["app.kubernetes.io/component"]: found
+            for found in self.objects
+            if found["kind"] == "Service" and (found["spec"].get("clusterIP") == "None") is headless
         }
 
+    def pods(self) -> dict[str, Mapped]:
+        """The pod specs of all workloads, by role."""
+        workloads = self.workers() | self.of_kind("Job")
+        return {role: workload["spec"]["template"]["spec"] for role, workload in workloads.items()}
+
     def environment(self, role: str) -> dict[str, str]:
-        """The environment variables of a role's container."""
+        """The environment variables of a role's container that its pod itself says."""
         return {entry["name"]: entry["value"] for entry in self.pods()[role]["containers"][0]["env"]}
 
     def files(self, role: str) -> dict[str, tuple[str, str]]:

@@ -36,6 +36,12 @@ SETTINGS = {
     "tuning.sessionTimeoutSeconds": "session_timeout_seconds",
     "tuning.requestTimeoutSeconds": "request_timeout_seconds",
     "logs.level": "log_level",
+    "gateway.limits.eventsPerSecond": "gateway_events_per_second",
+    "gateway.limits.burstEvents": "gateway_burst_events",
+    "gateway.limits.bodyBytesMax": "gateway_body_bytes_max",
+    "gateway.limits.connectionsMax": "gateway_connections_max",
+    "gateway.limits.requestSeconds": "gateway_request_seconds",
+    "gateway.limits.deliverySeconds": "gateway_delivery_seconds",
 }
 
 Path_ = tuple[str, ...]
@@ -169,6 +175,15 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("podDisruptionBudget.maxUnavailable", 0),
     ("topicsJob.deadlineSeconds", 0),
     ("serviceMonitor.interval", "often"),
+    ("gateway.port", 80),
+    ("gateway.secret.value", "5a5a"),
+    ("gateway.tokens.jwksUrl", "http://login.example.org/keys"),
+    ("gateway.tokens.algorithms", ["HS256"]),
+    ("gateway.tokens.algorithms", []),
+    ("gateway.tokens.tenantClaim", ""),
+    ("gateway.limits.burstEvents", 999),
+    ("gateway.spool.size", "much"),
+    ("gateway.spool.accessMode", "ReadWriteMany"),
 ]
 
 
@@ -184,9 +199,10 @@ def test_a_bad_value_is_refused_where_it_stands(key: str, value: object) -> None
 @pytest.mark.parametrize("key", SETTINGS)
 def test_the_chart_allows_what_sealstream_allows(key: str) -> None:
     """A value has the limits of its setting, so that it is refused at installation and not in a crashing pod."""
-    group, name = key.split(".")
     limits = ("minimum", "exclusiveMinimum", "maximum", "enum")
-    declared = SCHEMA["properties"][group]["properties"][name]
+    declared = SCHEMA
+    for name in key.split("."):
+        declared = declared["properties"][name]
     setting = Settings.model_json_schema()["properties"][SETTINGS[key]]
 
     assert {limit: _comparable(declared[limit]) for limit in limits if limit in declared} == {

@@ -43,6 +43,17 @@ helm.sh/chart: {{ include "sealstream.chart" .root }}
 {{- printf "%s-%s" (include "sealstream.fullname" .root) .role }}
 {{- end }}
 
+{{/* The roles that others send requests to: they have a Service that balances, beside the one that names their pods. */}}
+{{- define "sealstream.servers" -}}
+gateway
+{{- end }}
+
+{{/* The headless Service that names a role's pods and shows them to monitors. Takes root and role. */}}
+{{- define "sealstream.headlessName" -}}
+{{- include "sealstream.roleName" . }}
+{{- if has .role (splitList "," (include "sealstream.servers" .root)) }}-headless{{ end }}
+{{- end }}
+
 {{- define "sealstream.image" -}}
 {{- if .Values.image.digest }}
 {{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
@@ -54,10 +65,17 @@ helm.sh/chart: {{ include "sealstream.chart" .root }}
 {{/* The workers that are switched on, as a comma separated list. */}}
 {{- define "sealstream.workers" -}}
 {{- $enabled := list }}
-{{- range $role := list "processor" "sink" "verifier" }}
+{{- range $role := list "gateway" "processor" "sink" "verifier" }}
 {{- if (get $.Values $role).enabled }}
 {{- $enabled = append $enabled $role }}
 {{- end }}
 {{- end }}
 {{- join "," $enabled }}
+{{- end }}
+
+{{/* A role's workload as kubectl takes it. Takes root and role. */}}
+{{- define "sealstream.workload" -}}
+{{- $spool := .root.Values.gateway.spool.enabled }}
+{{- $nameless := and (eq .role "gateway") (not $spool) }}
+{{- ternary "deployment" "statefulset" $nameless }}/{{ include "sealstream.roleName" . }}
 {{- end }}

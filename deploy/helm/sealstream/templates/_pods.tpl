@@ -10,6 +10,7 @@ serviceAccountName: {{ include "sealstream.roleName" . }}
 automountServiceAccountToken: false
 # Kubernetes would add SEALSTREAM_..._SERVICE_HOST for each Service, and an unknown SEALSTREAM_ setting is an error.
 enableServiceLinks: false
+# A worker ends within nine seconds of the signal; a gateway gets it after five seconds in which it still serves.
 terminationGracePeriodSeconds: 30
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
@@ -46,12 +47,16 @@ securityContext:
     type: RuntimeDefault
 {{- end }}
 
-{{/* Takes the root and files (the sources of the Secrets' volume, as text; empty for none). */}}
+{{/* Takes the root, files (the sources of the Secrets' volume, as text; empty for none) and claim, if there is one. */}}
 {{- define "sealstream.volumeMounts" -}}
 - name: temporary
   mountPath: /tmp
 - name: data
   mountPath: {{ include "sealstream.dataDirectory" .root }}
+{{- with .claim }}
+- name: {{ .name }}
+  mountPath: {{ include "sealstream.dataDirectory" $.root }}/{{ .name }}
+{{- end }}
 {{- if .files }}
 - name: secrets
   mountPath: {{ include "sealstream.secretDirectory" .root }}
@@ -64,7 +69,7 @@ securityContext:
 - name: temporary
   emptyDir:
     sizeLimit: 64Mi
-# What a worker must not lose is in Kafka and PostgreSQL: this may go with the pod.
+# What a worker must not lose is in Kafka, in PostgreSQL, or on a volume claim of its own: this may go with the pod.
 - name: data
   emptyDir:
     sizeLimit: 256Mi
