@@ -41,6 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put those tests first that need a registry: in a whole run one process has them all then, and starts the only one.
+
+    Each process begins with a part of the list, and a process that has done its own takes over from the end of another's.
+    """
+    items.sort(key=lambda item: "registry_url" not in getattr(item, "fixturenames", ()))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let the process that reports know which servers this one used, where tests run in several."""
     output: dict[str, object] | None = getattr(session.config, "workeroutput", None)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from support.gateway import GatewayProcess, event
 
 pytest_plugins = ("support.gateway_fixtures",)
@@ -18,6 +20,7 @@ REFUSALS = (207, 400, 401, 403, 404, 405, 406, 413, 415, 422)
 """What an answer to a request that breaks the document may be; 207 where one event of a batch breaks it."""
 
 
+@pytest.mark.slow
 def test_the_gateway_does_what_its_document_says(gateway: GatewayProcess, tmp_path: Path) -> None:
     """Schemathesis' requests, made of the document, right ones and wrong ones, all get an answer that it allows."""
     (tmp_path / "schemathesis.toml").write_text(

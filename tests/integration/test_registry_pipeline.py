@@ -79,6 +79,7 @@ def _read(pipeline: Pipeline, topic: str) -> dict[str, bytes]:
     return {read_prefix(value)[0].decode(): value for value in values if value[0] in FRAMES}
 
 
+@pytest.mark.slow
 def test_old_and_new_readers_read_old_and_new_events(
     make_pipeline: MakePipeline,
     registry_url: str,
