@@ -42,9 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put those tests first that need a registry: in a whole run one process has them all then, and starts the only one.
+    """Put those tests first that need a registry: in a whole run one process has them all then, and starts one alone.
 
-    Each process begins with a part of the list, and a process that has done its own takes over from the end of another's.
+    Each process begins with a part of the list, and one that has done its own takes over from the end of another's.
     """
     items.sort(key=lambda item: "registry_url" not in getattr(item, "fixturenames", ()))
 
