@@ -40,12 +40,13 @@ WRITABLE_PATHS = {"/tmp", "/var/lib/sealstream"}
 # The roles that others send requests to, in some of the examples.
 SERVERS = {"minimal": set[str](), "gateway": {"gateway"}, "complete": {"gateway"}}
 # The roles whose processes are all alike: they may be Deployments.
-NAMELESS = {"gateway"}
+NAMELESS = {"gateway", "relay"}
 
 
 def claims_of(release: Release, role: str) -> list[Mapped]:
     """The volume claims that each pod of a role has of its own."""
-    return release.of_kind("StatefulSet").get(role, {"spec": {}})["spec"].get("volumeClaimTemplates", [])
+    spec: Mapped = release.workers().get(role, {"spec": {}})["spec"]
+    return list(spec.get("volumeClaimTemplates", []))
 
 
 @pytest.mark.parametrize("case", [None, *CASE_NAMES])
@@ -161,10 +162,12 @@ def test_each_container_runs_the_command_of_its_role(releases: dict[str, Release
     """The roles are Sealstream's own commands, started without a shell."""
     commands = {
         role: [*pod["containers"][0]["command"], *pod["containers"][0]["args"]]
-        for role, pod in releases["minimal"].pods().items()
+        for role, pod in releases["complete"].pods().items()
     }
 
     assert commands == {
+        "gateway": ["sealstream", "gateway"],
+        "relay": ["sealstream", "outbox", "relay"],
         "processor": ["sealstream", "processor"],
         "sink": ["sealstream", "sink"],
         "verifier": ["sealstream", "verifier"],

@@ -68,6 +68,7 @@ REFUSED: list[tuple[str, Mapped, str]] = [
     ),
     ("a gateway without a secret", {"gateway": {"enabled": True}}, "gateway.secret.existingSecret is empty"),
     ("a gateway that knows nobody", {"gateway": {"enabled": True}}, "gateway knows nobody"),
+    ("a relay without a database", {"relay": {"enabled": True}}, "relay.database.url.existingSecret is empty"),
     ("tokens for whoever", {"gateway": GATEWAY | {"tokens": TOKENS}}, "gateway.tokens.audience is empty"),
     ("tokens by unknown keys", {"gateway": GATEWAY | {"tokens": TOKENS}}, "gateway.tokens.jwksUrl is empty"),
     ("an audience of nobody", {"gateway": GATEWAY | {"tokens": {"audience": "a"}}}, "gateway.tokens.issuer is empty"),
@@ -113,6 +114,7 @@ def test_the_notes_say_where_events_are_taken(helm: Helm) -> None:
 
     assert f"http://{RELEASE}-sealstream-gateway.{NAMESPACE}.svc:8000/v1/events" in notes
     assert f"logs deployment/{RELEASE}-sealstream-gateway" in notes
+    assert f"logs deployment/{RELEASE}-sealstream-relay" in helm.notes(case_values("complete"))
     assert f"logs statefulset/{RELEASE}-sealstream-gateway" in helm.notes(case_values("complete"))
 
 

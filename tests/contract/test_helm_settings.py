@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sealstream.kafka.client import KafkaConnection
 from sealstream.producers.gateway.tokens import parse_algorithms
+from sealstream.producers.relay.worker import outbox_url
 from sealstream.schemas.entry import Genesis
 from sealstream.worker.settings import PREFIX, Settings, known_names, load_settings
 from support.helm import Helm, Release, case_values, merged
@@ -17,9 +18,7 @@ DATABASE_URL = "postgresql://writer:secret@store.example.org/audit"
 FILES = {"PGSSLROOTCERT", "SEALSTREAM_GATEWAY_KEYS"}
 # Settings that a release leaves to their defaults, each for a reason.
 _NOTARY = "the chart has no notary and no witness yet"
-_OUTBOX = "the chart has no relay yet"
 LEFT_OUT = {
-    **dict.fromkeys((name for name in Settings.model_fields if name.startswith("outbox_")), _OUTBOX),
     "import_source": "an import is run by a person, once, and is no worker",
     **dict.fromkeys(
         (
@@ -230,6 +229,23 @@ def test_the_gateway_is_set_as_the_values_say(releases: dict[str, Release], tmp_
     assert (settings.gateway_body_bytes_max, settings.gateway_connections_max) == (1_048_576, 2_000)
     assert (settings.gateway_request_seconds, settings.gateway_delivery_seconds) == (5, 7.5)
     assert settings.gateway_spool is None
+
+
+def test_the_relay_sees_the_applications_database_and_no_other(releases: dict[str, Release], tmp_path: Path) -> None:
+    """The relay has the application's URL and authority, which nobody else has, and none of the store's."""
+    release = releases["complete"]
+    own = {("application-relay", "uri"), ("application-ca", "ca.crt")}
+    settings = worker_settings(release, "relay", tmp_path)
+
+    assert set(release.files("relay").values()) == own | {
+        ("kafka-cluster-ca-cert", "ca.crt"),
+        ("kafka-relay", "password"),
+    }
+    assert not [role for role in release.pods() if role != "relay" and own & set(release.files(role).values())]
+    assert outbox_url(settings) == DATABASE_URL
+    assert (settings.outbox_table, settings.outbox_keep) == ("billing.audit_outbox", True)
+    assert (settings.outbox_rows_max, settings.outbox_poll_seconds) == (500, 0.5)
+    assert release.environment("relay")["PGSSLMODE"] == "verify-full"
 
 
 def test_each_gateway_has_a_spool_of_its_own(releases: dict[str, Release]) -> None:

@@ -36,6 +36,9 @@ SETTINGS = {
     "tuning.sessionTimeoutSeconds": "session_timeout_seconds",
     "tuning.requestTimeoutSeconds": "request_timeout_seconds",
     "logs.level": "log_level",
+    "relay.table": "outbox_table",
+    "relay.tuning.rowsMax": "outbox_rows_max",
+    "relay.tuning.pollSeconds": "outbox_poll_seconds",
     "gateway.limits.eventsPerSecond": "gateway_events_per_second",
     "gateway.limits.burstEvents": "gateway_burst_events",
     "gateway.limits.bodyBytesMax": "gateway_body_bytes_max",
@@ -175,6 +178,10 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("podDisruptionBudget.maxUnavailable", 0),
     ("topicsJob.deadlineSeconds", 0),
     ("serviceMonitor.interval", "often"),
+    ("relay.table", "audit outbox"),
+    ("relay.table", "a.b.audit_outbox"),
+    ("relay.database.url", "postgresql://"),
+    ("relay.tuning.rowsMax", 10_001),
     ("gateway.port", 80),
     ("gateway.secret.value", "5a5a"),
     ("gateway.tokens.jwksUrl", "http://login.example.org/keys"),
@@ -199,7 +206,7 @@ def test_a_bad_value_is_refused_where_it_stands(key: str, value: object) -> None
 @pytest.mark.parametrize("key", SETTINGS)
 def test_the_chart_allows_what_sealstream_allows(key: str) -> None:
     """A value has the limits of its setting, so that it is refused at installation and not in a crashing pod."""
-    limits = ("minimum", "exclusiveMinimum", "maximum", "enum")
+    limits = ("minimum", "exclusiveMinimum", "maximum", "enum", "pattern", "maxLength")
     declared = SCHEMA
     for name in key.split("."):
         declared = declared["properties"][name]

@@ -7,7 +7,8 @@ All of it in one message, so that nobody has to find the mistakes one installati
 {{- $problems := concat
   (include "sealstream.requiredProblems" . | fromYamlArray)
   (include "sealstream.kafkaProblems" . | fromYamlArray)
-  (include "sealstream.gatewayProblems" . | fromYamlArray) }}
+  (include "sealstream.gatewayProblems" . | fromYamlArray)
+  (include "sealstream.relayProblems" . | fromYamlArray) }}
 {{- if $problems }}
 {{- fail (printf "\n\nThe values do not describe a release yet:\n  - %s\n" (join "\n  - " $problems)) }}
 {{- end }}
@@ -56,7 +57,7 @@ All of it in one message, so that nobody has to find the mistakes one installati
 {{- if and (not $tls) $kafka.ca.existingSecret }}
 {{- $problems = append $problems (printf "kafka.ca.existingSecret is set, and kafka.securityProtocol %s is not encrypted" $protocol) }}
 {{- end }}
-{{- range $role := list "gateway" "processor" "sink" "verifier" "topicsJob" }}
+{{- range $role := list "gateway" "relay" "processor" "sink" "verifier" "topicsJob" }}
 {{- $values := get $.Values $role }}
 {{- if $values.enabled }}
 {{- $where := ternary "kafka.credentials" (printf "%s.kafkaCredentials" $role) (empty $values.kafkaCredentials) }}

@@ -65,7 +65,7 @@ gateway
 {{/* The workers that are switched on, as a comma separated list. */}}
 {{- define "sealstream.workers" -}}
 {{- $enabled := list }}
-{{- range $role := list "gateway" "processor" "sink" "verifier" }}
+{{- range $role := list "gateway" "relay" "processor" "sink" "verifier" }}
 {{- if (get $.Values $role).enabled }}
 {{- $enabled = append $enabled $role }}
 {{- end }}
@@ -75,7 +75,6 @@ gateway
 
 {{/* A role's workload as kubectl takes it. Takes root and role. */}}
 {{- define "sealstream.workload" -}}
-{{- $spool := .root.Values.gateway.spool.enabled }}
-{{- $nameless := and (eq .role "gateway") (not $spool) }}
+{{- $nameless := or (eq .role "relay") (and (eq .role "gateway") (not .root.Values.gateway.spool.enabled)) }}
 {{- ternary "deployment" "statefulset" $nameless }}/{{ include "sealstream.roleName" . }}
 {{- end }}

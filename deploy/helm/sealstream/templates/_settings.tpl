@@ -89,12 +89,19 @@ privateKeyKey: {{ dig "certificate" "privateKeyKey" "user.key" $chosen | quote }
 {{- end }}
 {{- end }}
 
-{{/* Where the database's URL is. Takes the root. */}}
+{{/* The file with a database's URL, by the setting that names the database. */}}
+{{- define "sealstream.databaseFile" -}}
+{{ . | lower | replace "_" "-" }}-url
+{{- end }}
+
+{{/* Where databases' URLs are. Takes urls (Secrets' names and keys, by setting) and ca (one for all of them). */}}
 {{- define "sealstream.databaseSettings" -}}
-{{- $directory := include "sealstream.secretDirectory" . -}}
-- name: SEALSTREAM_DATABASE_FILE
-  value: {{ $directory }}/database-url
-{{- if .Values.database.ca.existingSecret }}
+{{- $directory := include "sealstream.secretDirectory" . }}
+{{- range $setting, $url := .urls }}
+- name: SEALSTREAM_{{ $setting }}_FILE
+  value: {{ $directory }}/{{ include "sealstream.databaseFile" $setting }}
+{{- end }}
+{{- if .ca.existingSecret }}
 - name: PGSSLMODE
   value: verify-full
 - name: PGSSLROOTCERT
@@ -169,14 +176,16 @@ privateKeyKey: {{ dig "certificate" "privateKeyKey" "user.key" $chosen | quote }
 {{- end }}
 {{- end }}
 
-{{/* The files for databaseSettings. Takes root and url (a Secret's name and key). */}}
+{{/* The files for databaseSettings. Takes the same. */}}
 {{- define "sealstream.databaseFiles" -}}
+{{- range $setting, $url := .urls }}
 - secret:
-    name: {{ .url.existingSecret }}
+    name: {{ $url.existingSecret }}
     items:
-      - key: {{ .url.key }}
-        path: database-url
-{{- with .root.Values.database.ca }}
+      - key: {{ $url.key }}
+        path: {{ include "sealstream.databaseFile" $setting }}
+{{- end }}
+{{- with .ca }}
 {{- if .existingSecret }}
 - secret:
     name: {{ .existingSecret }}
