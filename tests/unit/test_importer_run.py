@@ -4,44 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from sealstream.producers.client import SyncAuditLog
 from sealstream.producers.importer.check import CheckResult, ImportCheck
 from sealstream.producers.importer.events import EventMaker, JobKey
 from sealstream.producers.importer.job import Identity, Job
 from sealstream.producers.importer.mapping import parse_mapping
 from sealstream.producers.importer.quarantine import Quarantine
+from sealstream.producers.importer.records import RecordMaker
 from sealstream.producers.importer.rows import SourceRow
 from sealstream.producers.importer.run import Importer, OnBadRow, RunResult
 from sealstream.producers.importer.sample import BAD_ROWS_MAX, dry_run
-from sealstream.producers.receipt import Published
+from sealstream.producers.receipt import Published, SyncReceipt
+from sealstream.producers.record import Record
+from sealstream.schemas.codec import EventReader
 from sealstream.schemas.control_body import ImportEnd
 from sealstream.schemas.entry import Kind
 from sealstream.schemas.errors import ConfigError, DeliveryError, RowRefused, UnsafeState
-from sealstream.schemas.event import AuditEvent
 from support.importing import MAPPING, MemorySource, MemoryStore, row, rows
 
 INSTANCE = "demo.example/audit"
 MAP = parse_mapping(MAPPING)
 BAD = row(4, "no tenant!", "2024-01-01T00:00:00Z", "u", None)
-
-
-class Receipt:
-    """A receipt of what is published already, or never will be."""
-
-    def __init__(self, number: int, *, fails: bool = False) -> None:
-        self.number = number
-        self.fails = fails
-
-    def published(self, timeout_seconds: float) -> Published:
-        """Return the place."""
-        assert timeout_seconds
-        if self.fails:
-            raise DeliveryError("gone")
-        return Published(0, self.number)
 
 
 class Log:
@@ -51,13 +36,19 @@ class Log:
         self.store = store
         self.fails_after = fails_after
 
-    def log(self, event: AuditEvent) -> Receipt:
-        """Publish an event."""
+    def log_record(self, record: Record) -> SyncReceipt:
+        """Publish a record; its receipt knows at once what became of it."""
+        receipt = SyncReceipt(record)
+        if len(self.store.records) >= self.fails_after:
+            receipt.settle(DeliveryError("gone"))
+            return receipt
+        event = EventReader().read(record.value)
         event.check()
-        fails = len(self.store.records) >= self.fails_after
-        if not fails:
-            self.store.add(event)
-        return Receipt(len(self.store.records), fails=fails)
+        assert (event.tenant, event.id) == (record.tenant, record.event_id)
+        self.store.add(event)
+        assert self.store.records[-1].digest == record.digest
+        receipt.settle(Published(0, len(self.store.records)))
+        return receipt
 
 
 class Trail:
@@ -78,8 +69,8 @@ class Trail:
             return Importer(
                 job=job,
                 source=self.source,
-                maker=EventMaker(MAP, self.source, key),
-                audit=cast("SyncAuditLog", log),
+                maker=RecordMaker(MAP, self.source, key, instance=INSTANCE),
+                audit=log,
                 found=found,
                 quarantine=bad,
                 on_bad_row=on_bad_row,

@@ -103,14 +103,10 @@ class EventMaker:
         ]
         self._has_context = bool(mapping.context)
         self._metadata = [(name, _field(f"metadata.{name}", one, names)) for name, one in mapping.metadata.items()]
-        self._occurred_at = _moment(mapping.occurred_at, names)
+        self._occurred_at = moment_reader(mapping.occurred_at, names)
         self._read = value_reader(source.columns, names, whole=source.whole)
-        used = {
-            name.removesuffix("?") for name in names.names
-        }  # a column of which a field uses a part is kept as a whole
-        keeps_columns = mapping.rest and not source.whole
-        self._rest = [(n, c) for n, c in enumerate(source.columns) if keeps_columns and c not in used]
-        self._rest_of_whole = used if source.whole and mapping.rest else None
+        self._rest = rest_columns(mapping, source, names)
+        self._rest_of_whole = _used(names) if source.whole and mapping.rest else None
 
     def make(self, row: SourceRow) -> Made:
         """Return the event of a row; whether it is a valid one is for whoever sends it to check.
@@ -196,6 +192,49 @@ def final_bytes(event: AuditEvent, instance: str, schema_id: int | None = None) 
     return value
 
 
+def moment_reader(moment: Moment, names: Names) -> Callable[[Values], datetime]:
+    """Return the function that makes an event's time, which has a zone.
+
+    Raises:
+        EventInvalid: From the function: there is no time, or none of the form, or one without a zone.
+    """
+    text_of, parse, zone = moment.field.compile("occurred_at", names), _parser(moment.form), moment.zone
+
+    def make(values: Values) -> datetime:
+        text = _present("occurred_at", text_of(values))
+        try:
+            found = parse(text)
+        except (ValueError, OverflowError, OSError):
+            raise EventInvalid("occurred_at", f"is no time of the form {moment.form}") from None
+        if found.tzinfo is None:
+            if zone is None:
+                raise EventInvalid("occurred_at", "has no time zone", hint="give occurred_at.timezone in the mapping")
+            found = found.replace(tzinfo=zone).astimezone(UTC)
+        return found
+
+    return make
+
+
+def rest_columns(mapping: Mapping, source: Source, names: Names) -> list[tuple[int, str]]:
+    """Return place and name of the columns that no field uses, if they go to the metadata.
+
+    A column of which a field uses a part alone does, as a whole.
+
+    Arguments:
+        mapping: The mapping.
+        source: The source.
+        names: The names that all fields of the mapping use.
+    """
+    if not mapping.rest or source.whole:
+        return []
+    used = _used(names)
+    return [(place, column) for place, column in enumerate(source.columns) if column not in used]
+
+
+def _used(names: Names) -> set[str]:
+    return {name.removesuffix("?") for name in names.names}
+
+
 def _field(where: str, field: Field, names: Names) -> Value:
     return field.compile(where, names)
 
@@ -220,24 +259,6 @@ def _party(where: str, party: Party, names: Names) -> _MakeParty:
             return None
         name = None if party_name is None else party_name(values)
         return _present(f"{where}.type", party_type(values)), found, name
-
-    return make
-
-
-def _moment(moment: Moment, names: Names) -> Callable[[Values], datetime]:
-    text_of, parse, zone = moment.field.compile("occurred_at", names), _parser(moment.form), moment.zone
-
-    def make(values: Values) -> datetime:
-        text = _present("occurred_at", text_of(values))
-        try:
-            found = parse(text)
-        except (ValueError, OverflowError, OSError):
-            raise EventInvalid("occurred_at", f"is no time of the form {moment.form}") from None
-        if found.tzinfo is None:
-            if zone is None:
-                raise EventInvalid("occurred_at", "has no time zone", hint="give occurred_at.timezone in the mapping")
-            found = found.replace(tzinfo=zone).astimezone(UTC)
-        return found
 
     return make
 

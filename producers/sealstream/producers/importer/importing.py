@@ -10,7 +10,6 @@ from typing import Final
 
 from sealstream.kafka.client import KafkaConnection
 from sealstream.kafka.topics import TopicNames
-from sealstream.producers.client import SyncAuditLog
 from sealstream.producers.importer.check import ChainReader, CheckResult, ImportCheck
 from sealstream.producers.importer.events import EventMaker, JobKey
 from sealstream.producers.importer.job import Identity, Job, Stage
@@ -18,13 +17,18 @@ from sealstream.producers.importer.landed import Landed, end_offsets, landed
 from sealstream.producers.importer.mapping import Mapping, parse_mapping
 from sealstream.producers.importer.opening import open_source
 from sealstream.producers.importer.quarantine import Quarantine
+from sealstream.producers.importer.record_log import SentRecords
+from sealstream.producers.importer.records import RecordMaker
 from sealstream.producers.importer.rows import Source
 from sealstream.producers.importer.run import PUBLISH_SECONDS, Importer, OnBadRow, OnProgress, RunResult
+from sealstream.producers.options import ProducerOptions
 from sealstream.worker.failpoints import OFF, Failpoints
 
 _LINGER_SECONDS: Final = 0.05
 """Nobody waits for a single row, and fewer requests cost less."""
 _QUEUE_EVENTS: Final = 100_000
+_QUEUE_BYTES: Final = 64 * 1024 * 1024
+_DELIVERY_SECONDS: Final = 120.0
 _CLOSE_SECONDS: Final = 10.0
 
 
@@ -107,11 +111,18 @@ def run_import(
             identity = _identity(rows, mapping, destination, destination.schema_id)
             opened = stack.enter_context(Job.create(job, identity, mapping.text, dict(ends())))
         quarantine = stack.enter_context(Quarantine(quarantine_path(job), opened.progress.quarantine_bytes))
-        audit = stack.enter_context(_audit_log(destination, opened.identity.schema_id))
+        maker = RecordMaker(
+            mapping,
+            rows,
+            JobKey(opened.name, opened.secret),
+            instance=destination.instance,
+            schema_id=opened.identity.schema_id,
+        )
+        audit = stack.enter_context(SentRecords(_options(destination)))
         return Importer(
             job=opened,
             source=rows,
-            maker=EventMaker(mapping, rows, JobKey(opened.name, opened.secret)),
+            maker=maker,
             audit=audit,
             found=found,
             quarantine=quarantine,
@@ -165,15 +176,19 @@ def _identity(rows: Source, mapping: Mapping, destination: Destination, schema_i
     )
 
 
-def _audit_log(destination: Destination, schema_id: int | None) -> SyncAuditLog:
-    return SyncAuditLog(
+def _options(destination: Destination) -> ProducerOptions:
+    return ProducerOptions(
         kafka=destination.kafka,
         instance=destination.instance,
         topics=destination.topics,
-        schema_id=schema_id,
+        producer_id=None,
+        schema_id=None,  # the records' bytes are final
         when_full="block",
         timeout_seconds=PUBLISH_SECONDS,
         queue_events_max=_QUEUE_EVENTS,
+        queue_bytes_max=_QUEUE_BYTES,
         linger_seconds=_LINGER_SECONDS,
+        compression="lz4",
+        delivery_timeout_seconds=_DELIVERY_SECONDS,
         close_timeout_seconds=_CLOSE_SECONDS,
     )

@@ -1,7 +1,8 @@
 """An import as it runs: rows are read, published, acknowledged and written down, some thousands at a time.
 
-Two steps are on their way at once: while Kafka acknowledges one, the next is made. A step is written into the job's
-file when all of it is acknowledged. One recovery: whoever goes on reads from the log what of a job is there already.
+Some steps are on their way at once: while Kafka acknowledges one, the next is made, and the rows behind it are read.
+A step is written into the job's file when all of it is acknowledged. One recovery: whoever goes on reads from the log
+what of a job is there already.
 """
 
 from __future__ import annotations
@@ -9,24 +10,24 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
-from sealstream.producers.client import SyncAuditLog
-from sealstream.producers.importer.events import EventMaker, JobKey, final_bytes
+from sealstream.producers.importer.ahead import read_ahead
 from sealstream.producers.importer.job import Chain, Job, Stage
 from sealstream.producers.importer.landed import Landed
 from sealstream.producers.importer.markers import begin_marker, end_marker
 from sealstream.producers.importer.points import Point
 from sealstream.producers.importer.quarantine import Quarantine, bad_row
+from sealstream.producers.importer.record_log import RecordLog
+from sealstream.producers.importer.records import RecordMaker
 from sealstream.producers.importer.rows import Position, Source, SourceRow
 from sealstream.producers.receipt import SyncReceipt
-from sealstream.schemas.codec import encode_event
+from sealstream.producers.record import Record
 from sealstream.schemas.control_body import ImportBegin, ImportEnd
-from sealstream.schemas.entry import payload_digest
 from sealstream.schemas.errors import ConfigError, EventInvalid, RowRefused, UnsafeState
-from sealstream.schemas.event import AuditEvent
 from sealstream.worker.failpoints import OFF, Failpoints
 
 OnBadRow: TypeAlias = Literal["stop", "quarantine"]
@@ -38,7 +39,8 @@ TENANTS_MAX: Final = 100_000
 PUBLISH_SECONDS: Final = 180.0
 """How long Kafka may take to acknowledge an event."""
 
-_STEPS_MAX: Final = 2
+_STEPS_MAX: Final = 4
+"""Kafka's client lingers, and the brokers take their time: with two, a fast import would wait for them."""
 _FLOORS_SECONDS: Final = 60.0
 """How old the offsets may be from which the next run would read the log."""
 _ENDS: Final = 1_000
@@ -91,7 +93,7 @@ class Importer:
     Arguments:
         job: The job's file.
         source: The rows.
-        maker: Makes their events.
+        maker: Makes their records.
         audit: The audit log they go through.
         found: What of the job stands in the log already.
         quarantine: Where bad rows go.
@@ -107,8 +109,8 @@ class Importer:
         *,
         job: Job,
         source: Source,
-        maker: EventMaker,
-        audit: SyncAuditLog,
+        maker: RecordMaker,
+        audit: RecordLog,
         found: Landed,
         quarantine: Quarantine,
         on_bad_row: OnBadRow,
@@ -127,8 +129,7 @@ class Importer:
         self._on_bad_row = on_bad_row
         self._end_offsets = end_offsets
         self._on_progress = on_progress or _no_progress
-        self._key = JobKey(job.name, job.secret)
-        self._instance = job.identity.instance
+        self._key, self._instance = maker.key, maker.instance
         self._begin = ImportBegin(job.name, source.description, mapping_digest)
         self._progress = job.progress
         self._chains: dict[str, Chain] = {}
@@ -164,15 +165,16 @@ class Importer:
 
     def _publish_rows(self) -> None:
         total = self._source.total()
-        for chunk in self._source.chunks(self._progress.position):
-            refused = self._publish(chunk)
-            if refused is not None:
-                self._finish()
-                raise refused
-            if len(self._steps) == _STEPS_MAX:
-                self._write(self._steps.pop(0))
-            progress = self._progress
-            self._on_progress(self._source.done(progress.position, progress.rows), total)
+        with closing(read_ahead(self._source.chunks(self._progress.position))) as chunks:
+            for chunk in chunks:
+                refused = self._publish(chunk)
+                if refused is not None:
+                    self._finish()
+                    raise refused
+                if len(self._steps) == _STEPS_MAX:
+                    self._write(self._steps.pop(0))
+                progress = self._progress
+                self._on_progress(self._source.done(progress.position, progress.rows), total)
         self._finish()
         self._progress.stage, self._progress.ended_at = Stage.CLOSING, datetime.now(UTC)
         # If we die behind this, the rows are done, and the next run marks the ends with this very time.
@@ -184,11 +186,10 @@ class Importer:
         step = _Step(floors=self._floors())
         self._steps.append(step)
         refused: RowRefused | None = None
-        make, publish, leaves = self._maker.make, self._publish_event, step.leaves
+        make, publish, leaves = self._maker.make, self._publish_record, step.leaves
         for row in chunk:
             try:
-                event, digest = make(row)
-                publish(step, event)
+                record, digest = make(row)
             except EventInvalid as error:
                 if self._on_bad_row == "stop":
                     refused = _refused(row, error)
@@ -196,7 +197,8 @@ class Importer:
                 self._quarantine.add(bad_row(row, self._source.columns, error))
                 step.quarantined += 1
             else:
-                leaves[event.tenant].append(digest)
+                publish(step, record)
+                leaves[record.tenant].append(digest)
             step.rows += 1
             step.position = row.position
         step.imported = step.rows - step.quarantined
@@ -204,43 +206,37 @@ class Importer:
         self._at[Point.AFTER_PUBLISH]()
         return refused
 
-    def _publish_event(self, step: _Step, event: AuditEvent) -> None:
-        """Publish one event, behind its chain's mark if it is the chain's first.
-
-        Raises:
-            EventInvalid: It is none.
-        """
-        tenant = event.tenant
-        chain = self._chains.get(tenant) or self._chain(tenant, event)
+    def _publish_record(self, step: _Step, record: Record) -> None:
+        """Publish one record, behind its chain's mark if it is the chain's first."""
+        tenant = record.tenant
+        chain = self._chains.get(tenant) or self._chain(tenant)
         if not chain.begun:
-            final_bytes(event, self._instance)  # no chain is begun for a bad row
             mark = begin_marker(self._key, self._instance, tenant, self._begin, self._job.started_at)
-            self._send(step, mark)
+            self._send(step, self._maker.record_of(mark))
             chain.begun = True
-        self._send(step, event)
+        self._send(step, record)
 
-    def _send(self, step: _Step, event: AuditEvent) -> None:
+    def _send(self, step: _Step, record: Record) -> None:
         if self._found:
-            there = self._found.get((event.tenant, event.id))
+            there = self._found.get((record.tenant, record.event_id))
             if there is not None:
-                self._check_found(event, there)
+                self._check_found(record, there)
                 return
-        step.receipts.append(self._audit.log(event))
+        step.receipts.append(self._audit.log_record(record))
 
-    def _check_found(self, event: AuditEvent, there: bytes) -> None:
-        if payload_digest(encode_event(event, schema_id=self._job.identity.schema_id)) != there:
+    def _check_found(self, record: Record, there: bytes) -> None:
+        if record.digest != there:
             raise UnsafeState(
-                f"event {event.tenant}/{event.id} stands in the log with other bytes than its row gives now",
+                f"event {record.tenant}/{record.event_id} stands in the log with other bytes than its row gives now",
                 hint="the row was changed since the import was interrupted: put it back, or begin another job",
             )
         self._found_count += 1
 
-    def _chain(self, tenant: str, event: AuditEvent) -> Chain:
+    def _chain(self, tenant: str) -> Chain:
         if len(self._chains) >= TENANTS_MAX:
             raise ConfigError(
                 f"the rows are of more than {TENANTS_MAX} tenants", hint="import them in parts: narrow the query"
             )
-        event.check()  # what is no tenant's name is none of a chain
         return self._chains.setdefault(tenant, self._job.chain(tenant))
 
     def _finish(self) -> None:
@@ -289,7 +285,8 @@ class Importer:
             for tenant, chain in chains:
                 if not chain.ended:
                     body = self._end_of(chain)
-                    self._send(step, end_marker(self._key, self._instance, tenant, body, progress.ended_at))
+                    mark = end_marker(self._key, self._instance, tenant, body, progress.ended_at)
+                    self._send(step, self._maker.record_of(mark))
                     chain.ended = True
             for receipt in step.receipts:
                 receipt.published(PUBLISH_SECONDS)
