@@ -18,15 +18,28 @@ from sealstream.kafka.topics import TopicNames, topic_table
 from sealstream.worker.settings import PREFIX
 from support.harness import read_log
 
-README = Path(__file__).parents[2] / "producers/sealstream/producers/registry/README.md"
-TEXT = README.read_text(encoding="utf-8")
+PRODUCERS = Path(__file__).parents[2] / "producers"
+TEXT = (PRODUCERS / "sealstream/producers/registry/README.md").read_text(encoding="utf-8")
+TEXTS = {"registry": TEXT, "producers": (PRODUCERS / "README.md").read_text(encoding="utf-8")}
 PARTITIONS = 4
 
 
+def _example(page: str) -> str:
+    """Return the one example of a page that asks a registry."""
+    found = re.findall(r"^```python\n(.*?)^```$", TEXTS[page], re.DOTALL | re.MULTILINE)
+    (example,) = [text for text in found if "schema_id_from_registry" in text]
+    return str(example)
+
+
+@pytest.mark.parametrize("page", TEXTS)
 def test_the_example_publishes_with_the_schemas_id(
-    kafka_bootstrap: str, registry_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kafka_bootstrap: str,
+    registry_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    page: str,
 ) -> None:
-    """Copied from the page, with one's own addresses, it writes a value that begins with the registered id."""
+    """Copied from its page, with one's own addresses, it writes a value that begins with the registered id."""
     names = TopicNames(prefix=f"t-{uuid.uuid4().hex[:8]}.")
     table = topic_table(names, partitions=PARTITIONS, window_seconds=86_400)
     TopicAdmin(KafkaConnection(kafka_bootstrap)).create(spec for spec in table if spec.name == names.events)
@@ -34,9 +47,8 @@ def test_the_example_publishes_with_the_schemas_id(
     monkeypatch.setenv(f"{PREFIX}TOPIC_PREFIX", names.prefix)
     assert run(["schemas", "register", "--no-chains"]) == 0
     schema_id = int(capsys.readouterr().out.rstrip().rpartition(" ")[2])
-    (example,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
     topics = f"topics=TopicNames({names.prefix!r})"
-    script = example.replace('("http://localhost:8081")', f"({registry_url!r}, {topics})")
+    script = _example(page).replace('("http://localhost:8081")', f"({registry_url!r}, {topics})")
     script = script.replace('kafka="localhost:9092"', f"kafka={kafka_bootstrap!r}, {topics}")
     assert script.count(names.prefix) == 2
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
+from urllib.parse import urlsplit
 
 from sealstream.kafka.registry import RETRIES_MAX, TIMEOUT_SECONDS, registry_client
 from sealstream.kafka.topics import TopicNames
 from sealstream.producers.registry.registering import inspect
 from sealstream.producers.registry.subject import Subject, subject_name
 from sealstream.schemas.codec import schema_text
-from sealstream.schemas.errors import SchemaRefused
+from sealstream.schemas.errors import SchemaRefused, Unreachable
 
 
 def schema_id_from_registry(
@@ -34,13 +35,19 @@ def schema_id_from_registry(
     Raises:
         SchemaRefused: The schema is not registered.
         ConfigError: The registry lets nobody in, its URL cannot be used, or its client is not installed.
-        Unreachable: The registry does not answer.
+        Unreachable: The registry does not answer; ask again, or go on with an id that was kept.
     """
     client = registry_client(
         registry, username=username, password=password, timeout_seconds=timeout_seconds, retries_max=RETRIES_MAX
     )
     with closing(client):
-        return shipped_schema_id(Subject(client, subject_name((topics or TopicNames()).events)))
+        try:
+            return shipped_schema_id(Subject(client, subject_name((topics or TopicNames()).events)))
+        except Unreachable as error:
+            place = urlsplit(registry).netloc.rpartition("@")[2]  # a URL may hold a password
+            raise Unreachable(
+                f"{error.message}, at {place}", hint="is it there? Or go on with an id that was kept: it never changes"
+            ) from error
 
 
 def shipped_schema_id(subject: Subject) -> int:
