@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sealstream.producers.gateway.problems import Problem, malformed
 from sealstream.worker import metrics
+from sealstream.worker.http_server import TimedProtocol
 
 HEADER_BYTES_MAX: Final = 32_768
 _VERSION: Final = b"HTTP/1.1 "
@@ -81,14 +82,13 @@ class _JoiningTransport:
         self._transport.close()
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(TimedProtocol, HttpToolsProtocol):
     """One connection."""
 
     bounds: Bounds
     """Set in a subclass of each server's own: uvicorn makes the protocol, and gives it nothing of ours."""
 
     _joining: _JoiningTransport
-    _deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _body_of: RequestResponseCycle | None = None
     _wants_other = False
@@ -104,11 +104,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._joining = _JoiningTransport(transport)
         self.transport = cast("asyncio.Transport", self._joining)
         metrics.GATEWAY_CONNECTIONS.inc()
-        self._arm()
+        self.arm(self.bounds.request_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
-        self._disarm()
+        self.disarm()
         if self in self.connections:
             metrics.GATEWAY_CONNECTIONS.dec()
         super().connection_lost(exc)
@@ -123,22 +123,22 @@ class BoundedProtocol(HttpToolsProtocol):
             self._await_header(len(data))
         elif cycle.more_body:
             self._await_body(cycle)
-        elif self._deadline is not None:
+        elif self.is_timed:
             self._header_bytes = 0
-            self._disarm()
+            self.disarm()
 
     def _await_body(self, cycle: RequestResponseCycle) -> None:
         """Go on waiting for a body: the end of its header begins its time."""
         if self._body_of is not cycle:
             self._body_of, self._header_bytes = cycle, 0
-            self._disarm()
-            self._arm()
+            self.disarm()
+            self.arm(self.bounds.request_seconds)
 
     def _await_header(self, more_bytes: int) -> None:
         """Go on waiting for a header: its first byte begins its time; what is left of a refused body counts as one."""
         self._header_bytes += more_bytes if self._is_in_header else 0
-        if self._deadline is None:
-            self._arm()
+        if not self.is_timed:
+            self.arm(self.bounds.request_seconds)
         if self._header_bytes > HEADER_BYTES_MAX and not self.transport.is_closing():
             _LARGE.inc()
             self._end(
@@ -180,8 +180,20 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """End a connection that rests; let one that waits for an answer have it."""
-        self._disarm()
+        self.disarm()
         super().shutdown()
+
+    def too_slow(self) -> None:
+        """End a connection that gave no header in time; say so to whom still sends a body."""
+        _SLOW.inc()
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is None or cycle.response_complete or cycle.response_started:
+            self.transport.abort()  # nobody waits for an answer
+            return
+        cycle.disconnected = True  # which the application hears when it asks for the rest of the body
+        cycle.message_event.set()
+        detail = f"the body did not arrive within {self.bounds.request_seconds:g} s"
+        self._end(Problem(HTTPStatus.REQUEST_TIMEOUT, "too-slow", detail))
 
     @property
     def _is_in_header(self) -> bool:
@@ -196,25 +208,3 @@ class BoundedProtocol(HttpToolsProtocol):
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self.transport.write(STATUS_LINE[problem.status.value] + f"{lines}\r\n".encode() + body)
         self.transport.close()
-
-    def _arm(self) -> None:
-        self._deadline = self.loop.call_later(self.bounds.request_seconds, self._expire)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _expire(self) -> None:
-        self._deadline = None
-        if self.transport.is_closing():
-            return
-        _SLOW.inc()
-        cycle = cast("RequestResponseCycle | None", self.cycle)
-        if cycle is None or cycle.response_complete or cycle.response_started:
-            self.transport.abort()  # nobody waits for an answer
-            return
-        cycle.disconnected = True  # which the application hears when it asks for the rest of the body
-        cycle.message_event.set()
-        detail = f"the body did not arrive within {self.bounds.request_seconds:g} s"
-        self._end(Problem(HTTPStatus.REQUEST_TIMEOUT, "too-slow", detail))

@@ -1,22 +1,17 @@
-"""The web server: uvicorn on uvloop with httptools, within bounds, until it is told to stop."""
+"""The gateway's server: on uvloop with httptools, until it is told to stop."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import socket
-import time
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-import uvicorn
+import uvloop
 
 from sealstream.producers.gateway.application import Gateway
 from sealstream.producers.gateway.protocol import BoundedProtocol, Bounds
-from sealstream.schemas.errors import ConfigError
-from sealstream.worker.logs import logger
+from sealstream.worker.http_server import HttpServer
 from sealstream.worker.stop import StopSignal
 
 IDLE_SECONDS: Final = 75
@@ -27,8 +22,7 @@ SETTLE_SECONDS: Final = 3.0
 """After so long of these, what is outstanding is given up, so that the rest of the time is there to say so."""
 
 _COLLECTOR: Final = (20_000, 20, 20)
-_BEAT_SECONDS: Final = 0.1
-_BEATS_MISSED_MAX: Final = 100
+_LOOK_SECONDS: Final = 0.1
 _BACKLOG: Final = 2_048
 
 
@@ -48,28 +42,17 @@ class GatewayServer:
 
     def __init__(self, application: Gateway, host: str, port: int, *, bounds: Bounds, stop: StopSignal) -> None:
         self._stop = stop
-        self._beat = time.monotonic()
-        self._socket = _bind(host, port)
-        self.port: int = self._socket.getsockname()[1]
-        protocol = type("GatewayProtocol", (BoundedProtocol,), {"bounds": bounds})
-        self._server = _Server(
-            uvicorn.Config(
-                application,
-                http=protocol,
-                ws="none",
-                lifespan="off",
-                loop="uvloop",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=IDLE_SECONDS,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
+        self._http = HttpServer(
+            "gateway",
+            application,
+            type("GatewayProtocol", (BoundedProtocol,), {"bounds": bounds}),
+            host,
+            port,
+            backlog=_BACKLOG,
+            idle_seconds=IDLE_SECONDS,
+            grace_seconds=GRACE_SECONDS,
         )
-        # Its warnings are about requests that are none: anybody could fill the log with them.
-        for name in ("uvicorn", "uvicorn.error"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        self.port = self._http.port
 
     def run(self, begin: Callable[[], Awaitable[object]], settle: Callable[[], Awaitable[None]]) -> None:
         """Serve until told to stop; then take no more connections, answer what is under way, and end.
@@ -81,47 +64,24 @@ class GatewayServer:
         # What was made until now stays: the collector need not look at it again, and not after each few requests.
         gc.freeze()
         gc.set_threshold(*_COLLECTOR)
-        loop_factory = self._server.config.get_loop_factory()
-        assert loop_factory is not None
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._run(begin, settle))
 
     def close(self) -> None:
         """Close the port."""
-        self._socket.close()
+        self._http.close()
 
     def healthy(self) -> bool:
         """Return whether its loop turns."""
-        return time.monotonic() - self._beat < _BEATS_MISSED_MAX * _BEAT_SECONDS
+        return self._http.healthy()
 
     async def _run(self, begin: Callable[[], Awaitable[object]], settle: Callable[[], Awaitable[None]]) -> None:
         await begin()
-        serving = asyncio.ensure_future(self._server.serve([self._socket]))
-        logger().info("gateway listening", host=self._socket.getsockname()[0], port=self.port)
-        while not self._stop.is_set() and not serving.done():
-            self._beat = time.monotonic()
-            await asyncio.sleep(_BEAT_SECONDS)
-        self._server.should_exit = True
+        serving = asyncio.ensure_future(self._http.serve())
+        while not self._stop.is_set() and not serving.done():  # noqa: ASYNC110 - a signal sets it, and no task
+            await asyncio.sleep(_LOOK_SECONDS)
+        self._http.stop()
         # A second stop, or a crash from here on, loses no event: what has no receipt yet is repeated by its sender.
         await asyncio.wait({serving}, timeout=SETTLE_SECONDS)
         await settle()
         await serving
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to us: it would take them for itself, and raise them again at its end."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Do nothing."""
-        yield
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise ConfigError(
-            f"the gateway's port {host}:{port} cannot be opened: {error.strerror}", hint="set SEALSTREAM_GATEWAY_PORT"
-        ) from error

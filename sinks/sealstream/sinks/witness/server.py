@@ -7,16 +7,13 @@ here: connections, the time that a request may take to arrive, its size, and the
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import Final, TypeVar, cast
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -24,10 +21,11 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from sealstream.kafka.patience import call_beside
-from sealstream.schemas.errors import ConfigError, SealstreamError
+from sealstream.schemas.errors import SealstreamError
 from sealstream.sinks.witness.cosigning import Cosigner
 from sealstream.sinks.witness.protocol import BODY_BYTES_MAX, AddCheckpoint, Reason, Refusal
 from sealstream.worker import metrics
+from sealstream.worker.http_server import HttpServer, TimedProtocol
 from sealstream.worker.logs import logger
 
 T = TypeVar("T")
@@ -36,7 +34,7 @@ CONNECTIONS_MAX: Final = 128
 HEADER_BYTES_MAX: Final = 16_384
 REQUEST_SECONDS_MAX: Final = 10.0
 """How long the header of a request may take to arrive, and then its body."""
-IDLE_SECONDS_MAX: Final = 75.0
+IDLE_SECONDS_MAX: Final = 75
 """How long a connection may rest between two requests: longer than a round, so that a log keeps its own."""
 JUDGE_SECONDS_MAX: Final = 20.0
 """How long a judge is waited for; after that the log is told to ask again, and he goes on."""
@@ -46,7 +44,6 @@ GRACE_SECONDS: Final = 5
 
 _RETRY_SECONDS: Final = 10
 _QUICK_THREADS: Final = 4  # they wait for the disk, one after the other
-_BEAT_SECONDS: Final = 1.0
 _DISCARDED_BYTES_MAX: Final = 32 * BODY_BYTES_MAX
 """So much of a body that is too large is read to its end: a client that still sends would not hear the answer."""
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -85,43 +82,31 @@ class WitnessServer:
         self._on_failure = on_failure
         self._quick = ThreadPoolExecutor(_QUICK_THREADS, thread_name_prefix="witness")
         self._judgments = 0
-        self._beat = time.monotonic()
-        self._socket = _bind(host, port)
-        self.port: int = self._socket.getsockname()[1]
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self._application(),
-                http=_BoundedProtocol,
-                ws="none",
-                lifespan="on",
-                loop="asyncio",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                limit_concurrency=CONNECTIONS_MAX,
-                h11_max_incomplete_event_size=HEADER_BYTES_MAX,
-                timeout_keep_alive=int(IDLE_SECONDS_MAX),
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
+        self._http = HttpServer(
+            "witness",
+            self._application(),
+            _BoundedProtocol,
+            host,
+            port,
+            backlog=CONNECTIONS_MAX,
+            idle_seconds=IDLE_SECONDS_MAX,
+            grace_seconds=GRACE_SECONDS,
+            requests_max=CONNECTIONS_MAX,
+            header_bytes_max=HEADER_BYTES_MAX,
         )
-        # Its warnings are about requests that are none: anybody could fill the log with them.
-        logging.getLogger("uvicorn").setLevel(logging.ERROR)
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="witness", daemon=True
-        )
+        self.port = self._http.port
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._http.serve()), name="witness", daemon=True)
 
     def start(self) -> None:
         """Serve from a thread of its own."""
         self._thread.start()
-        logger().info("witness listening", host=self._socket.getsockname()[0], port=self.port)
 
     def stop(self) -> None:
         """Finish what is under way, within :data:`GRACE_SECONDS`, and close the port."""
-        self._server.should_exit = True
+        self._http.stop()
         if self._thread.is_alive():
             self._thread.join(GRACE_SECONDS + 1)
-        self._socket.close()
+        self._http.close()
         self._quick.shutdown(wait=False, cancel_futures=True)
 
     def alive(self) -> bool:
@@ -130,7 +115,7 @@ class WitnessServer:
 
     def healthy(self) -> bool:
         """Return whether its loop turns."""
-        return self.alive() and time.monotonic() - self._beat < 10 * _BEAT_SECONDS
+        return self.alive() and self._http.healthy()
 
     def _application(self) -> Starlette:
         return Starlette(
@@ -138,21 +123,8 @@ class WitnessServer:
                 Route("/", self._index, methods=["GET"]),
                 Route("/add-checkpoint", self._add_checkpoint, methods=["POST"]),
                 Route("/{digest}/checkpoint", self._latest, methods=["GET"]),
-            ],
-            lifespan=self._lifespan,
+            ]
         )
-
-    @asynccontextmanager
-    async def _lifespan(self, application: Starlette) -> AsyncGenerator[None, None]:
-        del application
-        beating = asyncio.create_task(self._keep_beating())
-        yield
-        beating.cancel()
-
-    async def _keep_beating(self) -> None:
-        while True:
-            self._beat = time.monotonic()
-            await asyncio.sleep(_BEAT_SECONDS)
 
     async def _index(self, request: Request) -> Response:
         del request
@@ -216,50 +188,35 @@ class WitnessServer:
         return _text(500, "this witness failed\n")
 
 
-class _BoundedProtocol(H11Protocol):
+class _BoundedProtocol(TimedProtocol, H11Protocol):
     """HTTP/1.1 that ends a connection whose next request does not arrive in time, however slowly it trickles in."""
-
-    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class
         super().connection_made(transport)
         # asyncio does so only for sockets that name their protocol, which those of a given listening socket do not: an
         # answer's body would wait 40 ms for the client to confirm its header.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._arm()
+        self.arm(REQUEST_SECONDS_MAX)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
+        self.disarm()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         # Between two requests only the idle time counts, until the first byte of the next one.
-        if self._deadline is None and not self._is_answering():
-            self._arm()
+        if not self.is_timed and not self._is_answering():
+            self.arm(REQUEST_SECONDS_MAX)
         super().data_received(data)
         if self._is_answering():
-            self._disarm()  # the header is there; how long the body may take is the application's to say
+            self.disarm()  # the header is there; how long the body may take is the application's to say
 
     def on_response_complete(self) -> None:
-        self._disarm()
+        self.disarm()
         super().on_response_complete()
 
     def _is_answering(self) -> bool:
         cycle = cast("RequestResponseCycle | None", self.cycle)  # the base class says that there always is one
         return cycle is not None and not cycle.response_complete
-
-    def _arm(self) -> None:
-        self._deadline = self.loop.call_later(REQUEST_SECONDS_MAX, self._expire)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _expire(self) -> None:
-        self._deadline = None
-        if not self.transport.is_closing():
-            self.transport.abort()
 
 
 async def _body(request: Request) -> bytes:
@@ -302,13 +259,3 @@ def _refused(refusal: Refusal) -> Response:
 
 def _text(status: int, content: str | bytes) -> Response:
     return Response(content, status, headers={"content-type": _TEXT})
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=CONNECTIONS_MAX)
-    except OSError as error:
-        raise ConfigError(
-            f"the witness's port {host}:{port} cannot be opened: {error.strerror}", hint="set SEALSTREAM_WITNESS_PORT"
-        ) from error
