@@ -38,7 +38,7 @@ NON_ROOT_ID = 65532
 NAME_LENGTH_MAX = 52
 WRITABLE_PATHS = {"/tmp", "/var/lib/sealstream"}
 # The roles that others send requests to, in some of the examples.
-SERVERS = {"minimal": set[str](), "gateway": {"gateway"}, "complete": {"gateway"}}
+SERVERS = {"minimal": set[str](), "gateway": {"gateway"}, "complete": {"gateway", "witness"}}
 # The roles whose processes are all alike: they may be Deployments.
 NAMELESS = {"gateway", "relay"}
 
@@ -168,6 +168,7 @@ def test_each_container_runs_the_command_of_its_role(releases: dict[str, Release
     assert commands == {
         "gateway": ["sealstream", "gateway"],
         "relay": ["sealstream", "outbox", "relay"],
+        "witness": ["sealstream", "witness", "--recompute", "--from-checkpoint", "/run/secrets/sealstream/checkpoint"],
         "processor": ["sealstream", "processor"],
         "sink": ["sealstream", "sink"],
         "verifier": ["sealstream", "verifier"],
@@ -274,6 +275,27 @@ def test_a_verifier_can_be_a_release_of_its_own(releases: dict[str, Release]) ->
 
     assert set(release.pods()) == {"verifier"}
     assert {found["kind"] for found in release.objects} == {"StatefulSet", "Service", "ServiceAccount"}
+
+
+def test_a_witness_can_be_in_other_hands(releases: dict[str, Release]) -> None:
+    """A witness as a release of its own has one process at most, its key and its memory: no Kafka, and no database."""
+    release = releases["witness"]
+    (container,) = release.pods()["witness"]["containers"]
+
+    assert set(release.pods()) == {"witness"}
+    assert release.workers()["witness"]["spec"]["replicas"] == 1
+    assert container["args"] == ["witness", "--trust-first-use"]
+    assert "envFrom" not in container
+    assert set(release.files("witness").values()) == {("witness", "witness.key")}
+    assert not [name for name in release.environment("witness") if "KAFKA" in name or "DATABASE" in name]
+
+
+def test_what_is_read_at_start_starts_anew_when_it_changes(helm: Helm, releases: dict[str, Release]) -> None:
+    """Another policy is another pod: no worker goes on with documents that the release no longer has."""
+    changed = helm.render(merged(case_values("witness"), {"witness": {"rotations": "sealstream/rotation1"}}))
+    templates = [found.workers()["witness"]["spec"]["template"] for found in (releases["witness"], changed)]
+
+    assert templates[0]["metadata"]["annotations"] != templates[1]["metadata"]["annotations"]
 
 
 def test_the_image_is_pinned_as_far_as_the_values_go(releases: dict[str, Release]) -> None:

@@ -27,6 +27,8 @@ def test_what_is_missing_is_said_at_once(helm: Helm) -> None:
 PASSWORD = {"username": "u", "password": {"existingSecret": "s"}}
 CERTIFICATE = {"certificate": {"existingSecret": "s"}}
 GATEWAY: Mapped = {"enabled": True, "secret": {"existingSecret": "s"}, "apiKeys": {"existingSecret": "k"}}
+WITNESS: Mapped = {"enabled": True, "key": {"existingSecret": "k"}, "policy": "log x\nquorum none\n"}
+BEGUN = {"trustFirstUse": False}
 TOKENS = {"issuer": "https://login.example.org/"}
 REFUSED: list[tuple[str, Mapped, str]] = [
     ("unknown key", {"procesor": {"replicas": 2}}, "'procesor' not allowed"),
@@ -68,6 +70,24 @@ REFUSED: list[tuple[str, Mapped, str]] = [
     ),
     ("a gateway without a secret", {"gateway": {"enabled": True}}, "gateway.secret.existingSecret is empty"),
     ("a gateway that knows nobody", {"gateway": {"enabled": True}}, "gateway knows nobody"),
+    ("a witness without a key", {"witness": {"enabled": True}}, "witness.key.existingSecret is empty"),
+    ("a witness of no log", {"witness": {"enabled": True}}, "witness.policy is empty"),
+    ("checkpoints on the port for health", {"witness": WITNESS | {"port": 8080}}, "witness.port is 8080, and so is"),
+    (
+        "two beginnings",
+        {"witness": WITNESS | {"begin": {"checkpoint": "x", "trustFirstUse": True}}},
+        "witness.begin has a checkpoint, and trusts what comes first",
+    ),
+    (
+        "nothing to recompute",
+        {"witness": WITNESS | {"recompute": {"enabled": True}}},
+        "witness.recompute.storage.url is empty",
+    ),
+    (
+        "a map without names",
+        {"witness": WITNESS | {"recompute": {"enabled": True}}},
+        "witness.recompute.mapSecret.existingSecret is empty",
+    ),
     ("a relay without a database", {"relay": {"enabled": True}}, "relay.database.url.existingSecret is empty"),
     ("tokens for whoever", {"gateway": GATEWAY | {"tokens": TOKENS}}, "gateway.tokens.audience is empty"),
     ("tokens by unknown keys", {"gateway": GATEWAY | {"tokens": TOKENS}}, "gateway.tokens.jwksUrl is empty"),
@@ -116,6 +136,24 @@ def test_the_notes_say_where_events_are_taken(helm: Helm) -> None:
     assert f"logs deployment/{RELEASE}-sealstream-gateway" in notes
     assert f"logs deployment/{RELEASE}-sealstream-relay" in helm.notes(case_values("complete"))
     assert f"logs statefulset/{RELEASE}-sealstream-gateway" in helm.notes(case_values("complete"))
+
+
+def test_the_notes_say_where_checkpoints_are_cosigned(helm: Helm) -> None:
+    """Who has installed a witness reads its address, and that its beginning is to be emptied."""
+    notes = helm.notes(case_values("witness"))
+
+    assert f"http://{RELEASE}-sealstream-witness.{NAMESPACE}.svc:8000" in notes
+    assert "witness.begin is set" in notes
+    assert "witness.begin" not in helm.notes(merged(case_values("witness"), {"witness": {"begin": BEGUN}}))
+
+
+def test_kafka_is_asked_for_where_somebody_speaks_to_it(helm: Helm) -> None:
+    """A plain witness needs no Kafka; one that recomputes is told that it does."""
+    recompute = {"enabled": True, "storage": {"url": "https://log.example.org"}, "mapSecret": {"existingSecret": "m"}}
+
+    assert helm.render(case_values("witness")).workers()
+    with pytest.raises(HelmRefusedError, match=r"kafka\.bootstrapServers is empty"):
+        helm.template(merged(case_values("witness"), {"witness": {"recompute": recompute}}))
 
 
 @pytest.mark.parametrize(

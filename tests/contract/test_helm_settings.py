@@ -1,11 +1,17 @@
 """What the chart hands to the workers: settings that Sealstream knows, and Secrets that only their role sees."""
 
+import time
 from pathlib import Path
+
+import pytest
 
 from sealstream.kafka.client import KafkaConnection
 from sealstream.producers.gateway.tokens import parse_algorithms
 from sealstream.producers.relay.worker import outbox_url
 from sealstream.schemas.entry import Genesis
+from sealstream.sinks.witness.protocol import AddCheckpoint
+from sealstream.sinks.witness.service import known_logs
+from sealstream.worker.evidence_settings import key_history_of, policy_of
 from sealstream.worker.settings import PREFIX, Settings, known_names, load_settings
 from support.helm import Helm, Release, case_values, merged
 
@@ -17,7 +23,7 @@ DATABASE_URL = "postgresql://writer:secret@store.example.org/audit"
 # Variables whose value is the path of a file, although their name does not end in _FILE.
 FILES = {"PGSSLROOTCERT", "SEALSTREAM_GATEWAY_KEYS"}
 # Settings that a release leaves to their defaults, each for a reason.
-_NOTARY = "the chart has no notary and no witness yet"
+_NOTARY = "the chart has no notary yet"
 LEFT_OUT = {
     "import_source": "an import is run by a person, once, and is no worker",
     **dict.fromkeys(
@@ -25,20 +31,12 @@ LEFT_OUT = {
             "lock_days",
             "lock_storage",
             "log_key",
-            "log_storage",
-            "map_secret",
             "notary_database",
-            "policy",
-            "rotations",
             "round_age_seconds_max",
             "round_seconds",
             "timestamp_roots",
             "timestamp_seconds",
             "timestamp_url",
-            "witness_host",
-            "witness_key",
-            "witness_path",
-            "witness_port",
         ),
         _NOTARY,
     ),
@@ -62,10 +60,11 @@ def test_the_chart_creates_no_secret(release: Release) -> None:
 
 
 def test_every_file_setting_names_a_file_that_is_mounted(release: Release) -> None:
-    """Each *_FILE setting points at a key of a Secret, and no key is mounted that no setting asks for."""
+    """Each *_FILE setting points at a file that is there, and none is mounted that nothing asks for."""
     for role in release.pods():
         asked = {value for name, value in release.environment(role).items() if name.endswith("_FILE") or name in FILES}
-        assert asked == set(release.files(role))
+        asked |= {word for word in release.pods()[role]["containers"][0]["args"] if word.startswith(SECRETS)}
+        assert asked == {*release.files(role), *release.documents(role)}
 
 
 def test_the_secrets_cannot_be_read_by_others(releases: dict[str, Release]) -> None:
@@ -164,11 +163,13 @@ def test_every_setting_can_be_set_by_values(releases: dict[str, Release]) -> Non
 
 
 def worker_settings(release: Release, role: str, directory: Path) -> Settings:
-    """What a role's container would read, with its Secrets' files written below `directory`."""
+    """What a role's container would read, with the files of its Secrets and its ConfigMap written below `directory`."""
+    contents = release.documents(role)
     for path in release.files(role):
-        content = DATABASE_URL if path.endswith("database-url") else Path(path).name
+        contents[path] = f"{DATABASE_URL if path.endswith('database-url') else Path(path).name}\n"
+    for path, content in contents.items():
         file = directory / Path(path).name
-        file.write_text(f"{content}\n", encoding="utf-8")
+        file.write_text(content, encoding="utf-8")
         file.chmod(0o600)
     environment = release.environment(role)
     return load_settings({name: value.replace(SECRETS, str(directory)) for name, value in environment.items()})
@@ -179,7 +180,8 @@ def test_sealstream_accepts_what_each_container_is_given(release: Release, tmp_p
     for role in release.pods():
         settings = worker_settings(release, role, tmp_path)
         assert settings.genesis().instance.startswith("audit.example.org/")
-        assert bool(settings.kafka) == (role not in WITHOUT_KAFKA)
+        is_plain = role == "witness" and "--recompute" not in release.pods()[role]["containers"][0]["args"]
+        assert bool(settings.kafka) == (role not in WITHOUT_KAFKA and not is_plain)
         assert bool(settings.database.get_secret_value()) == (role in {"sink", "migrate"})
 
 
@@ -246,6 +248,59 @@ def test_the_relay_sees_the_applications_database_and_no_other(releases: dict[st
     assert (settings.outbox_table, settings.outbox_keep) == ("billing.audit_outbox", True)
     assert (settings.outbox_rows_max, settings.outbox_poll_seconds) == (500, 0.5)
     assert release.environment("relay")["PGSSLMODE"] == "verify-full"
+
+
+@pytest.mark.parametrize("case", ["complete", "witness"])
+def test_the_witness_takes_key_policy_and_records(releases: dict[str, Release], tmp_path: Path, case: str) -> None:
+    """What stands in the values reaches the witness byte for byte: it knows the log, and its keys in their order."""
+    values = case_values(case)["witness"]
+    settings = worker_settings(releases[case], "witness", tmp_path)
+    (origin,) = known_logs(settings).origins
+
+    assert origin == settings.instance
+    assert (settings.policy, settings.rotations) == (values["policy"], values.get("rotations", ""))
+    assert len(key_history_of(settings).lineage(policy_of(settings).logs[0].key)) == (2 if case == "complete" else 1)
+    assert settings.witness_key.get_secret_value() == "witness.key"
+    assert (settings.witness_host, settings.web_port) == ("0.0.0.0", 8080)
+    assert settings.witness_port == values.get("port", 8000)
+
+
+def test_the_witness_remembers_on_a_volume_of_its_own(releases: dict[str, Release]) -> None:
+    """The witness's file is on a volume that comes back with its pod, and two pods cannot have two of them."""
+    for case in ("complete", "witness"):
+        workload = releases[case].of_kind("StatefulSet")["witness"]["spec"]
+        (claim,) = workload["volumeClaimTemplates"]
+        (container,) = workload["template"]["spec"]["containers"]
+        (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == claim["metadata"]["name"]]
+        file = releases[case].environment("witness")["SEALSTREAM_WITNESS_PATH"]
+        assert Path(file).parent == Path(mount["mountPath"])
+        assert workload["replicas"] == 1
+
+
+def test_the_witness_begins_with_the_checkpoint_of_the_values(releases: dict[str, Release], tmp_path: Path) -> None:
+    """The checkpoint that the operator believes is handed over whole: its signature is by a log of the policy."""
+    release = releases["complete"]
+    text = release.documents("witness")[f"{SECRETS}/checkpoint"]
+    logs = known_logs(worker_settings(release, "witness", tmp_path))
+
+    given = logs.check_signed(AddCheckpoint.parse(b"old 0\n\n" + text.encode()), now_seconds=int(time.time()))
+
+    assert (given.checkpoint.origin, given.checkpoint.size) == ("audit.example.org/complete", 7)
+
+
+def test_the_bucket_is_read_with_what_its_own_tools_take(releases: dict[str, Release], tmp_path: Path) -> None:
+    """Object stores' credentials are the variables of one Secret, in the role's own process, and in no other."""
+    release = releases["complete"]
+    settings = worker_settings(release, "witness", tmp_path)
+    from_secrets = {
+        role: [source["secretRef"]["name"] for source in pod["containers"][0].get("envFrom", [])]
+        for role, pod in release.pods().items()
+    }
+
+    assert settings.log_storage == "s3://audit-log/complete"
+    assert release.environment("witness")["AWS_REGION"] == "eu-central-1"
+    assert {role: names for role, names in from_secrets.items() if names} == {"witness": ["bucket-reader"]}
+    assert settings.map_secret.get_secret_value() == "map-secret"
 
 
 def test_each_gateway_has_a_spool_of_its_own(releases: dict[str, Release]) -> None:

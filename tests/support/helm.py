@@ -163,12 +163,21 @@ class Release:
         return {entry["name"]: entry["value"] for entry in self.pods()[role]["containers"][0]["env"]}
 
     def files(self, role: str) -> dict[str, tuple[str, str]]:
-        """The Secret and key behind every file that is mounted into a role's container, by its path."""
+        """The Secret and key behind every secret file that is mounted into a role's container, by its path."""
+        return self._projected(role, "secret")
+
+    def documents(self, role: str) -> dict[str, str]:
+        """The texts of the ConfigMap's files that are mounted into a role's container, by their paths."""
+        maps = {found["metadata"]["name"]: found["data"] for found in self.of_kind("ConfigMap").values()}
+        return {path: maps[name][key] for path, (name, key) in self._projected(role, "configMap").items()}
+
+    def _projected(self, role: str, kind: str) -> dict[str, tuple[str, str]]:
         pod = self.pods()[role]
         mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
         return {
-            f"{mounts[volume['name']]}/{item['path']}": (source["secret"]["name"], item["key"])
+            f"{mounts[volume['name']]}/{item['path']}": (source[kind]["name"], item["key"])
             for volume in pod["volumes"]
             for source in volume.get("projected", {}).get("sources", [])
-            for item in source["secret"]["items"]
+            if kind in source
+            for item in source[kind]["items"]
         }

@@ -17,7 +17,7 @@ DEFAULTS = load_yaml(CHART / "values.yaml")
 # Helm hands it to every subchart, whatever it contains.
 OPEN_ON_PURPOSE = ("properties", "global")
 # Their keys are the user's own, or Kubernetes'.
-FREE_MAPPINGS = {"podAnnotations", "nodeSelector", "labels"}
+FREE_MAPPINGS = {"podAnnotations", "serviceAccountAnnotations", "nodeSelector", "labels", "environment"}
 # All their keys may be left out: the defaults show some of them, or say where all of them are shown.
 PARTIAL_MAPPINGS = {"kafkaCredentials", "requests", "limits", "tuning"}
 
@@ -178,6 +178,12 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("podDisruptionBudget.maxUnavailable", 0),
     ("topicsJob.deadlineSeconds", 0),
     ("serviceMonitor.interval", "often"),
+    ("witness.replicas", 2),
+    ("witness.policy", "PRIVATE+KEY+example.org+x"),
+    ("witness.recompute.storage.url", "s3://key:secret@audit-log"),
+    ("witness.recompute.storage.environment", {"AWS_SECRET_ACCESS_KEY": "x"}),
+    ("witness.recompute.storage.environment", {"SEALSTREAM_KAFKA": "x"}),
+    ("witness.volume.accessMode", "ReadWriteMany"),
     ("relay.table", "audit outbox"),
     ("relay.table", "a.b.audit_outbox"),
     ("relay.database.url", "postgresql://"),

@@ -8,7 +8,8 @@ All of it in one message, so that nobody has to find the mistakes one installati
   (include "sealstream.requiredProblems" . | fromYamlArray)
   (include "sealstream.kafkaProblems" . | fromYamlArray)
   (include "sealstream.gatewayProblems" . | fromYamlArray)
-  (include "sealstream.relayProblems" . | fromYamlArray) }}
+  (include "sealstream.relayProblems" . | fromYamlArray)
+  (include "sealstream.witnessProblems" . | fromYamlArray) }}
 {{- if $problems }}
 {{- fail (printf "\n\nThe values do not describe a release yet:\n  - %s\n" (join "\n  - " $problems)) }}
 {{- end }}
@@ -23,7 +24,7 @@ All of it in one message, so that nobody has to find the mistakes one installati
 {{- if not .instance }}
 {{- $problems = append $problems "instance is empty: name this audit trail for good, such as audit.example.org/production" }}
 {{- end }}
-{{- if not .kafka.bootstrapServers }}
+{{- if and (not .kafka.bootstrapServers) (include "sealstream.kafkaRoles" $) }}
 {{- $problems = append $problems "kafka.bootstrapServers is empty: give host:port, comma separated" }}
 {{- end }}
 {{- if and .migrateJob.enabled (not .database.owner.existingSecret) }}
@@ -57,9 +58,8 @@ All of it in one message, so that nobody has to find the mistakes one installati
 {{- if and (not $tls) $kafka.ca.existingSecret }}
 {{- $problems = append $problems (printf "kafka.ca.existingSecret is set, and kafka.securityProtocol %s is not encrypted" $protocol) }}
 {{- end }}
-{{- range $role := list "gateway" "relay" "processor" "sink" "verifier" "topicsJob" }}
+{{- range $role := compact (splitList "," (include "sealstream.kafkaRoles" .)) }}
 {{- $values := get $.Values $role }}
-{{- if $values.enabled }}
 {{- $where := ternary "kafka.credentials" (printf "%s.kafkaCredentials" $role) (empty $values.kafkaCredentials) }}
 {{- $credentials := include "sealstream.credentials" (dict "root" $ "block" $values.kafkaCredentials) | fromYaml }}
 {{- if and $sasl (not (and $credentials.username $credentials.passwordSecret)) }}
@@ -72,6 +72,19 @@ All of it in one message, so that nobody has to find the mistakes one installati
 {{- $problems = append $problems (printf "%s has a certificate that kafka.securityProtocol %s would not use" $where $protocol) }}
 {{- end }}
 {{- end }}
-{{- end }}
 {{- toYaml (uniq $problems) }}
+{{- end }}
+
+{{/* The roles that are switched on and speak to Kafka, as a comma separated list. Takes the root. */}}
+{{- define "sealstream.kafkaRoles" -}}
+{{- $roles := list }}
+{{- range $role := list "gateway" "relay" "processor" "sink" "verifier" "topicsJob" }}
+{{- if (get $.Values $role).enabled }}
+{{- $roles = append $roles $role }}
+{{- end }}
+{{- end }}
+{{- if and .Values.witness.enabled .Values.witness.recompute.enabled }}
+{{- $roles = append $roles "witness" }}
+{{- end }}
+{{- join "," $roles }}
 {{- end }}

@@ -45,7 +45,7 @@ helm.sh/chart: {{ include "sealstream.chart" .root }}
 
 {{/* The roles that others send requests to: they have a Service that balances, beside the one that names their pods. */}}
 {{- define "sealstream.servers" -}}
-gateway
+gateway,witness
 {{- end }}
 
 {{/* The headless Service that names a role's pods and shows them to monitors. Takes root and role. */}}
@@ -65,7 +65,7 @@ gateway
 {{/* The workers that are switched on, as a comma separated list. */}}
 {{- define "sealstream.workers" -}}
 {{- $enabled := list }}
-{{- range $role := list "gateway" "relay" "processor" "sink" "verifier" }}
+{{- range $role := list "gateway" "relay" "processor" "sink" "verifier" "witness" }}
 {{- if (get $.Values $role).enabled }}
 {{- $enabled = append $enabled $role }}
 {{- end }}
