@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import gc
 import logging
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Generator, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +22,7 @@ from sealstream.producers import EventInvalid, QueueFull, SyncAuditLog
 from sealstream.producers.adapters.asgi import AuditMiddleware
 from sealstream.producers.adapters.audited import audited
 from sealstream.producers.adapters.client_address import HOPS_MAX, TrustedProxies
-from sealstream.producers.adapters.context import current_context, identify, request_scope
+from sealstream.producers.adapters.context import current_context, current_scope, identify, request_scope
 from sealstream.producers.adapters.http_context import USER_AGENT_CHARACTERS_MAX
 from sealstream.producers.adapters.logs import make_event
 from sealstream.producers.adapters.stdlib_logging import AuditHandler
@@ -207,6 +210,99 @@ class TestAsgi:
         over.set()
 
         assert await asyncio.gather(*tasks) == [Context(ip="192.0.2.1"), None]
+
+    async def test_requests_one_after_the_other_in_one_task_leave_nothing_behind(self) -> None:
+        """Where requests share a task, as in a client's process: each is itself, and behind it all is as before."""
+        seen: list[tuple[str | None, str | None]] = []
+
+        async def app(scope: MutableMapping[str, Any], _receive: Any, _send: Any) -> None:
+            if scope["path"] == "/used":
+                identify(tenant=scope["client"][0])
+            if scope["path"] != "/unused":
+                found = current_scope()
+                assert found is not None
+                seen.append((found.tenant, found.context.ip))
+            if scope["path"] == "/error":
+                raise ValueError("own")
+
+        middleware = AuditMiddleware(app)
+
+        async def ask(path: str, ip: str) -> None:
+            with contextlib.suppress(ValueError):
+                await middleware({"type": "http", "path": path, "headers": [], "client": (ip, 1)}, _nothing, _nothing)
+
+        for number, path in enumerate(("/unused", "/used", "/seen", "/unused", "/error", "/seen")):
+            await ask(path, f"192.0.2.{number}")
+            assert current_scope() is None
+        with request_scope(Context(ip="198.51.100.1"), tenant="job") as outer:
+            for number, path in enumerate(("/unused", "/used", "/error", "/seen"), start=6):
+                await ask(path, f"192.0.2.{number}")
+                assert current_scope() is outer
+        assert current_scope() is None
+
+        assert seen == [
+            ("192.0.2.1", "192.0.2.1"),
+            (None, "192.0.2.2"),
+            (None, "192.0.2.4"),
+            (None, "192.0.2.5"),
+            ("192.0.2.7", "192.0.2.7"),
+            (None, "192.0.2.8"),
+            (None, "192.0.2.9"),
+        ]
+
+    async def test_middleware_within_middleware_is_the_nearest_ones(self) -> None:
+        """A mounted application with a middleware of its own: within it its setting counts, behind it the other's."""
+        seen: list[Context | None] = []
+        request = {"type": "http", "headers": [(b"x-a", b"a"), (b"x-b", b"b")], "client": ("192.0.2.1", 1)}
+
+        async def inner(*_: Any) -> None:
+            seen.append(current_context())
+
+        mounted = AuditMiddleware(inner, request_id_header="X-B")
+
+        async def app(*given: Any) -> None:
+            await mounted(*given)
+            seen.append(current_context())
+
+        await AuditMiddleware(app, request_id_header="X-A")(request, _nothing, _nothing)
+
+        assert [context and context.request_id for context in seen] == ["b", "a"]
+
+    async def test_what_instruments_an_applications_class_is_called(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Tracing that replaces a class's call when the middleware is there already is not gone past."""
+        called: list[str] = []
+
+        class App:
+            async def __call__(self, *_: Any) -> None:
+                called.append("plain")
+
+        async def traced(_app: App, *_: Any) -> None:
+            called.append("traced")
+
+        middleware = AuditMiddleware(App())
+        monkeypatch.setattr(App, "__call__", traced)
+        await middleware({"type": "http", "headers": [], "client": None}, _nothing, _nothing)
+
+        assert called == ["traced"]
+
+    def test_a_request_that_nobody_asked_for_is_let_go(self) -> None:
+        """What keeps the context of a request, as timers of servers do, does not keep the request."""
+        kept: list[contextvars.Context] = []
+
+        class Request(dict[str, Any]):
+            """A mapping that can be watched."""
+
+        async def app(*_: Any) -> None:
+            kept.append(contextvars.copy_context())
+
+        request = Request({"type": "http", "headers": [], "client": None})
+        watched = weakref.ref(request)
+        asyncio.run(AuditMiddleware(app)(request, _nothing, _nothing))
+        del request
+        gc.collect()
+
+        assert watched() is None
+        assert kept[0].run(current_scope) is None
 
     async def test_requests_do_not_see_each_other(self) -> None:
         """Requests at the same time, in one event loop, each have their own context."""

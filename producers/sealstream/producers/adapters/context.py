@@ -49,13 +49,11 @@ class Scope:
 Pending: TypeAlias = list[Any]
 """A request whose scope nobody has asked for yet: most requests log nothing, and must cost next to nothing.
 
-It is a list because nothing else is made as quickly: the request and what makes its context; or, once that was asked
-for, its scope. When the request is over, whoever has made the list takes the first two out: servers keep contexts, in
-timers for instance, for longer than that. A scope stays: a task that outlives its request knows it.
+It is a list of two, because nothing else is made as quickly: the request and what makes its context; once that was
+asked for, its scope and ``None``. When the request is over, whoever has made the list puts ``None`` in its place:
+servers keep contexts, in timers for instance, for longer than that. A scope stays: a task that outlives its request
+knows it.
 """
-
-UNUSED: Final = 2
-"""The length of a pending request whose scope nobody has asked for."""
 
 _making: Final = Lock()
 
@@ -69,11 +67,11 @@ def current_scope() -> Scope | None:
     if not isinstance(found, list):
         return found
     with _making:
-        held = tuple(found)
-        if len(held) == UNUSED:
-            request, context_of = held
-            found[:] = held = (Scope(context_of(request)),)
-        return held[0] if held else None
+        held, context_of = found
+        if held is not None and context_of is not None:
+            held = Scope(context_of(held))
+            found[:] = held, None
+        return cast("Scope | None", held)
 
 
 def current_context() -> Context | None:
