@@ -35,6 +35,14 @@ class TestFields:
         assert found.context == Context()
         assert event(lines, {"id": None, "mail": None, "ip": "::1"}).actor.id == "system"
 
+    def test_empty_text_is_no_alternative(self) -> None:
+        """Of several templates one that is empty does not count: trails write an empty text where they mean nobody."""
+        lines = 'actor = { type = "user", id = ["{id}", "{mail}", "system"] }\nmetadata = { m = ["{mail}", "{id}"] }'
+
+        assert event(lines, {"id": None, "mail": ""}).actor.id == "system"
+        assert "m" not in event(lines, {"id": None, "mail": ""}).metadata
+        assert event(lines, {"id": "", "mail": "a@example.com"}).actor.id == "a@example.com"
+
     def test_required_and_null(self) -> None:
         """What every event needs and a row does not have is an error that names the field."""
         for lines, field in (

@@ -130,7 +130,7 @@ def test_usual_rows_go_the_short_way(name: str) -> None:
 
 @pytest.mark.parametrize("name", LEFT)
 def test_left_to_the_long_way(name: str) -> None:
-    """Where two values have one name, a constant is no valid one, or there are very many columns, no row is ordinary."""
+    """Where two values have one name, a constant is not valid, or there are very many columns, no row is ordinary."""
     how, columns = LEFT[name]
     row = SourceRow("17", ("x",) * len(columns), (1,))
 

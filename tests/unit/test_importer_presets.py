@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from sealstream.producers.importer.events import EventMaker
 from sealstream.producers.importer.mapping import needs_tenant, parse_mapping, preset_names, preset_text
+from sealstream.producers.importer.opening import open_source
 from sealstream.schemas.errors import ConfigError
 from sealstream.schemas.event import Actor, Outcome, Target
-from support.importing import make
+from support.importing import KEY, make
 
 AUDITLOG: dict[str, str | None] = dict.fromkeys(
     ("id", "content_type_id", "object_pk", "object_id", "object_repr", "serialized_data", "action", "changes_text",
@@ -81,6 +82,7 @@ def test_django_easy_audit() -> None:
     assert make(how, texts).event.action == "object.deleted"
     assert make(how, texts).event.actor.id == "5"
     assert make(how, texts | {"event_type": "99"}).event.action == "object.event_99"
+    assert make(how, texts | {"user_pk_as_string": ""}).event.actor.id == "unknown"
 
 
 def test_papertrail() -> None:
@@ -96,22 +98,46 @@ def test_papertrail() -> None:
     assert event.metadata["before"].startswith("---")
 
 
-def test_pgaudit_csv() -> None:
-    """A line of csvlog with pgAudit's words in its message has all 26 columns in their places."""
-    line = (
-        '2024-01-02 03:04:05.678 UTC,"app","shop",4711,"192.0.2.9:5432",65937a1b.1267,3,"SELECT",'
-        '2024-01-02 03:00:00 UTC,4/12,0,LOG,00000,"AUDIT: SESSION,1,1,READ,SELECT,,,""SELECT 1"",<not logged>"'
-        ',,,,,,,,,"psql","client backend",,0'
-    )
-    how = parse_mapping(preset_text("pgaudit-csv", "shop"))
-    (fields,) = csv.reader(io.StringIO(line))
-    texts = {name: text or None for name, text in zip(how.source.columns, fields, strict=True)}
-    event, _ = make(how, texts)
+CSVLOG = '''\
+2024-01-02 03:04:05.678 UTC,"app","shop",4711,"192.0.2.9:5432",65937a1b.1267,3,"SELECT",2024-01-02 03:00:00 UTC,4/12,0,\
+LOG,00000,"AUDIT: SESSION,1,1,READ,SELECT,,,""SELECT 1"",<not logged>",,,,,,,,,"psql","client backend",,0
+2024-01-02 03:04:05.680 UTC,"app","shop",4711,"192.0.2.9:5432",65937a1b.1267,4,"INSERT",2024-01-02 03:00:00 UTC,4/13,0,\
+LOG,00000,"AUDIT: SESSION,2,1,WRITE,INSERT,TABLE,public.item,INSERT INTO item VALUES ($1),""""""Zoë """"""""Z"""""""",
+two lines""""""",,,,,,,,,"billing","client backend",,0
+2024-01-02 03:04:05.681 UTC,"app","shop",4711,"192.0.2.9:5432",65937a1b.1267,5,"BIND",2024-01-02 03:00:00 UTC,4/14,0,\
+LOG,00000,"AUDIT: SESSION,3,1,READ,SELECT,TABLE,public.item,SELECT * FROM item WHERE id = $1,1",,,,,,,,,"billing",\
+"client backend",,-4711
+2024-01-02 03:04:05.682 UTC,"app","shop",4711,"192.0.2.9:5432",65937a1b.1267,6,"DELETE",2024-01-02 03:00:00 UTC,4/15,0,\
+ERROR,42501,"permission denied for table item",,,,,,"DELETE FROM item",,,"billing","client backend",,0
+2024-01-02 03:04:05.683 UTC,,,4700,,65937a10.125c,7,,2024-01-02 03:00:00 UTC,,0,\
+LOG,00000,"checkpoint starting: time",,,,,,,,,"","checkpointer",,0
+2024-01-02 03:04:05.684 UTC,,,4712,"192.0.2.9:5433",65937a1b.1268,1,"",2024-01-02 03:04:05 UTC,,0,\
+LOG,00000,"connection received: host=192.0.2.9 port=5433",,,,,,,,,"","not initialized",,0
+'''
+"""Lines of csvlog in the forms that PostgreSQL 15 with pgAudit 1.7 and PostgreSQL 18 write."""
 
-    assert (event.action, event.actor) == ("database.SELECT", Actor("database_user", "app"))
-    assert event.occurred_at == datetime(2024, 1, 2, 3, 4, 5, 678_000, UTC)
-    assert event.metadata["message"].startswith("AUDIT: SESSION")
-    assert event.metadata["application_name"] == "psql"
+
+def test_pgaudit_csv(tmp_path: Path) -> None:
+    """Each line of csvlog is an event: pgAudit's, of several lines too, errors, and those of the server itself."""
+    how = parse_mapping(preset_text("pgaudit-csv", "shop"))
+    path = tmp_path / "log.csv"
+    path.write_text(CSVLOG)
+    with open_source(str(path), how) as source:
+        maker = EventMaker(how, source, KEY)
+        events = [maker.make(row).event for chunk in source.chunks(()) for row in chunk]
+    for event in events:
+        event.check()
+
+    assert [event.action.removeprefix("database.") for event in events] == [
+        "SELECT", "INSERT", "BIND", "DELETE", "LOG", "LOG"
+    ]  # fmt: skip
+    assert [event.actor.id for event in events] == ["app"] * 4 + ["server"] * 2
+    assert [event.outcome for event in events[2:4]] == [Outcome.UNKNOWN, Outcome.FAILURE]
+    assert events[0].occurred_at == datetime(2024, 1, 2, 3, 4, 5, 678_000, UTC)
+    assert events[0].metadata["application_name"] == "psql"
+    assert events[1].metadata["message"].startswith("AUDIT: SESSION,2,1,WRITE,INSERT")
+    assert events[1].metadata["message"].endswith('two lines"""')
+    assert events[4].targets == ()
 
 
 def test_retraced() -> None:

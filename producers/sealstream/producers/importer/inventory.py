@@ -23,7 +23,7 @@ _STEADY_RATIO: Final = 100
 _INSERTS_MIN: Final = 100
 
 _TABLES: Final = """
-SELECT n.nspname, c.relname, greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid),
+SELECT n.nspname, c.relname, greatest(c.reltuples, coalesce(s.n_live_tup, 0))::bigint, pg_total_relation_size(c.oid),
        coalesce(s.n_tup_ins, 0), coalesce(s.n_tup_upd, 0), coalesce(s.n_tup_del, 0),
        (SELECT extract(epoch FROM now() - d.stats_reset) FROM pg_stat_database AS d
         WHERE d.datname = current_database())::float8,

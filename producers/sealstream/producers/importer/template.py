@@ -1,7 +1,7 @@
 """Templates of a mapping: texts with ``{column}`` in them, made into functions of a row's values.
 
-A column that is null makes the whole template null. So nothing half-made, such as ``user:``, gets into an event, and a
-list of templates means the first of them that is not null.
+A column that is null makes the whole template null. So nothing half-made, such as ``user:``, gets into an event. A list
+of templates means the first of them that has a text: many trails write an empty one where they mean none.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """How one field of an event is made: templates, of which the first that is not null counts, and a translation.
+    """How one field of an event is made: templates, of which the first that has a text counts, and a translation.
 
     Arguments:
         templates: At least one.
@@ -221,7 +221,7 @@ def _first(made: list[Value]) -> Value:
     def first(values: Values) -> str | None:
         for one in made:
             text = one(values)
-            if text is not None:
+            if text:
                 return text
         return None
 
