@@ -136,8 +136,8 @@ def test_each_role_has_an_account_of_its_own(release: Release) -> None:
 
 
 def test_the_jobs_run_before_the_workers_and_in_order(releases: dict[str, Release]) -> None:
-    """Accounts, topics, migration: hooks before installation and upgrade, so that workers start on what is ready."""
-    release = releases["minimal"]
+    """Accounts, topics, migrations: hooks before installation and upgrade, so that workers start on what is ready."""
+    release = releases["complete"]
     weights = {
         (kind, role): int(found["metadata"]["annotations"]["helm.sh/hook-weight"])
         for kind in ("ServiceAccount", "Job")
@@ -147,9 +147,11 @@ def test_the_jobs_run_before_the_workers_and_in_order(releases: dict[str, Releas
 
     assert sorted(weights, key=lambda key: (weights[key], key)) == [
         ("ServiceAccount", "migrate"),
+        ("ServiceAccount", "migrate-notary"),
         ("ServiceAccount", "topics"),
         ("Job", "topics"),
         ("Job", "migrate"),
+        ("Job", "migrate-notary"),
     ]
     assert weights["ServiceAccount", "topics"] < weights["Job", "topics"] < weights["Job", "migrate"]
     for job in release.of_kind("Job").values():
@@ -168,6 +170,8 @@ def test_each_container_runs_the_command_of_its_role(releases: dict[str, Release
     assert commands == {
         "gateway": ["sealstream", "gateway"],
         "relay": ["sealstream", "outbox", "relay"],
+        "notary": ["sealstream", "notary"],
+        "migrate-notary": ["sealstream", "migrate-notary"],
         "witness": ["sealstream", "witness", "--recompute", "--from-checkpoint", "/run/secrets/sealstream/checkpoint"],
         "processor": ["sealstream", "processor"],
         "sink": ["sealstream", "sink"],
@@ -288,6 +292,27 @@ def test_a_witness_can_be_in_other_hands(releases: dict[str, Release]) -> None:
     assert "envFrom" not in container
     assert set(release.files("witness").values()) == {("witness", "witness.key")}
     assert not [name for name in release.environment("witness") if "KAFKA" in name or "DATABASE" in name]
+
+
+def test_no_log_has_two_notaries(releases: dict[str, Release]) -> None:
+    """A notary is one pod, which ends before its successor starts; where it publishes on a volume, that is its own."""
+    for case in ("complete", "notary"):
+        assert releases[case].of_kind("StatefulSet")["notary"]["spec"]["replicas"] == 1
+    (claim,) = claims_of(releases["notary"], "notary")
+
+    assert claims_of(releases["complete"], "notary") == []
+    assert claim["spec"] == {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "100Gi"}}}
+    assert releases["notary"].environment("notary")["SEALSTREAM_LOG_STORAGE"] == "/var/lib/sealstream/log"
+
+
+def test_an_identity_is_that_of_its_role(releases: dict[str, Release]) -> None:
+    """Annotations for a cloud's identity are on the account of the role that they were given to, and on no other."""
+    accounts = releases["notary"].of_kind("ServiceAccount")
+
+    assert accounts["notary"]["metadata"]["annotations"] == {
+        "eks.amazonaws.com/role-arn": "arn:aws:iam::000000000000:role/audit-notary"
+    }
+    assert "annotations" not in releases["complete"].of_kind("ServiceAccount")["notary"]["metadata"]
 
 
 def test_what_is_read_at_start_starts_anew_when_it_changes(helm: Helm, releases: dict[str, Release]) -> None:

@@ -70,6 +70,22 @@ REFUSED: list[tuple[str, Mapped, str]] = [
     ),
     ("a gateway without a secret", {"gateway": {"enabled": True}}, "gateway.secret.existingSecret is empty"),
     ("a gateway that knows nobody", {"gateway": {"enabled": True}}, "gateway knows nobody"),
+    *(
+        (f"a notary without {key}", {"notary": {"enabled": True}}, f"notary.{key} is empty")
+        for key in (
+            "key.existingSecret",
+            "mapSecret.existingSecret",
+            "policy",
+            "database.reader.existingSecret",
+            "database.notary.existingSecret",
+            "database.owner.existingSecret",
+        )
+    ),
+    (
+        "timestamps by whomever",
+        {"notary": {"enabled": True, "anchors": {"timestamps": {"url": "https://timestamps.example.org"}}}},
+        "notary.anchors.timestamps.roots is empty",
+    ),
     ("a witness without a key", {"witness": {"enabled": True}}, "witness.key.existingSecret is empty"),
     ("a witness of no log", {"witness": {"enabled": True}}, "witness.policy is empty"),
     ("checkpoints on the port for health", {"witness": WITNESS | {"port": 8080}}, "witness.port is 8080, and so is"),
@@ -145,6 +161,16 @@ def test_the_notes_say_where_checkpoints_are_cosigned(helm: Helm) -> None:
     assert f"http://{RELEASE}-sealstream-witness.{NAMESPACE}.svc:8000" in notes
     assert "witness.begin is set" in notes
     assert "witness.begin" not in helm.notes(merged(case_values("witness"), {"witness": {"begin": BEGUN}}))
+
+
+def test_the_notes_say_what_a_notary_lacks(helm: Helm) -> None:
+    """A log that nobody else watches is pointed out, and so is the volume on which nobody reads yet."""
+    notes = helm.notes(case_values("notary"))
+
+    assert "notary.policy asks for no witness" in notes
+    assert f"get persistentvolumeclaim log-{RELEASE}-sealstream-notary-0" in notes
+    assert "asks for no witness" not in helm.notes(case_values("complete"))
+    assert "persistentvolumeclaim" not in helm.notes(case_values("complete"))
 
 
 def test_kafka_is_asked_for_where_somebody_speaks_to_it(helm: Helm) -> None:

@@ -1,6 +1,7 @@
 """What the chart hands to the workers: settings that Sealstream knows, and Secrets that only their role sees."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -9,37 +10,27 @@ from sealstream.kafka.client import KafkaConnection
 from sealstream.producers.gateway.tokens import parse_algorithms
 from sealstream.producers.relay.worker import outbox_url
 from sealstream.schemas.entry import Genesis
+from sealstream.schemas.keys import pack_key
+from sealstream.sinks.notary.service import anchors_of, assemble
 from sealstream.sinks.witness.protocol import AddCheckpoint
 from sealstream.sinks.witness.service import known_logs
 from sealstream.worker.evidence_settings import key_history_of, policy_of
 from sealstream.worker.settings import PREFIX, Settings, known_names, load_settings
-from support.helm import Helm, Release, case_values, merged
+from support.helm import NAMESPACE, Helm, Release, case_values, merged
+from support.notes import signer
 
 pytest_plugins = ("support.helm_fixtures",)
 
-WITHOUT_KAFKA = {"migrate"}
+DATA = "/var/lib/sealstream"
+WITHOUT_KAFKA = {"migrate", "migrate-notary"}
+WITH_THE_STORE = {"sink", "migrate", "notary"}
 SECRETS = "/run/secrets/sealstream"
 DATABASE_URL = "postgresql://writer:secret@store.example.org/audit"
 # Variables whose value is the path of a file, although their name does not end in _FILE.
 FILES = {"PGSSLROOTCERT", "SEALSTREAM_GATEWAY_KEYS"}
 # Settings that a release leaves to their defaults, each for a reason.
-_NOTARY = "the chart has no notary yet"
 LEFT_OUT = {
     "import_source": "an import is run by a person, once, and is no worker",
-    **dict.fromkeys(
-        (
-            "lock_days",
-            "lock_storage",
-            "log_key",
-            "notary_database",
-            "round_age_seconds_max",
-            "round_seconds",
-            "timestamp_roots",
-            "timestamp_seconds",
-            "timestamp_url",
-        ),
-        _NOTARY,
-    ),
     "worker_id": "the host name of a StatefulSet's pod is what identifies it",
     "native": "the image has no native module",
 }
@@ -162,17 +153,26 @@ def test_every_setting_can_be_set_by_values(releases: dict[str, Release]) -> Non
     assert set(Settings.model_fields) - can_be_set == set(LEFT_OUT)
 
 
-def worker_settings(release: Release, role: str, directory: Path) -> Settings:
-    """What a role's container would read, with the files of its Secrets and its ConfigMap written below `directory`."""
+def worker_settings(release: Release, role: str, directory: Path, secrets: Mapping[str, str] | None = None) -> Settings:
+    """What a role's container would read, with the files of its Secrets and its ConfigMap written below `directory`.
+
+    Each file of a Secret holds what `secrets` says of its name; else a database's URL, or just its name.
+    """
     contents = release.documents(role)
     for path in release.files(role):
-        contents[path] = f"{DATABASE_URL if path.endswith('database-url') else Path(path).name}\n"
+        name = Path(path).name
+        contents[path] = (secrets or {}).get(name, f"{DATABASE_URL if name.endswith('database-url') else name}\n")
     for path, content in contents.items():
         file = directory / Path(path).name
         file.write_text(content, encoding="utf-8")
         file.chmod(0o600)
     environment = release.environment(role)
-    return load_settings({name: value.replace(SECRETS, str(directory)) for name, value in environment.items()})
+    return load_settings(
+        {
+            name: value.replace(SECRETS, str(directory)).replace(DATA, str(directory))
+            for name, value in environment.items()
+        }
+    )
 
 
 def test_sealstream_accepts_what_each_container_is_given(release: Release, tmp_path: Path) -> None:
@@ -182,7 +182,8 @@ def test_sealstream_accepts_what_each_container_is_given(release: Release, tmp_p
         assert settings.genesis().instance.startswith("audit.example.org/")
         is_plain = role == "witness" and "--recompute" not in release.pods()[role]["containers"][0]["args"]
         assert bool(settings.kafka) == (role not in WITHOUT_KAFKA and not is_plain)
-        assert bool(settings.database.get_secret_value()) == (role in {"sink", "migrate"})
+        assert bool(settings.database.get_secret_value()) == (role in WITH_THE_STORE)
+        assert bool(settings.notary_database.get_secret_value()) == ("notary" in role)
 
 
 def test_settings_mean_what_the_values_say(releases: dict[str, Release], tmp_path: Path) -> None:
@@ -299,8 +300,67 @@ def test_the_bucket_is_read_with_what_its_own_tools_take(releases: dict[str, Rel
 
     assert settings.log_storage == "s3://audit-log/complete"
     assert release.environment("witness")["AWS_REGION"] == "eu-central-1"
-    assert {role: names for role, names in from_secrets.items() if names} == {"witness": ["bucket-reader"]}
+    assert {role: names for role, names in from_secrets.items() if names} == {
+        "notary": ["bucket-writer"],
+        "witness": ["bucket-reader"],
+    }
     assert settings.map_secret.get_secret_value() == "map-secret"
+
+
+@pytest.mark.parametrize("case", ["complete", "notary"])
+def test_a_notary_puts_itself_together(
+    releases: dict[str, Release], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """With real keys in the Secrets the notary itself finds all that it needs: key, map, policy, storage, anchors."""
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    (tmp_path / "log").mkdir()
+    key = signer(case_values(case)["instance"])
+    secrets = {"log.key": pack_key(key).decode(), "map-secret": "5a" * 32}
+    settings = worker_settings(releases[case], "notary", tmp_path, secrets)
+
+    notary, parts = assemble(settings)
+
+    assert parts.signer.verifiers == (key.verifier,)
+    assert policy_of(settings).logs[0].key == key.verifier
+    assert not notary.is_open
+    assert [anchor.name for anchor in anchors_of(settings)] == (
+        ["timestamp", "lock"] if case == "complete" else ["lock"]
+    )
+
+
+def test_the_notary_is_set_as_the_values_say(releases: dict[str, Release], tmp_path: Path) -> None:
+    """Rounds, anchors and witnesses are those of the values."""
+    settings = worker_settings(releases["complete"], "notary", tmp_path)
+    (witness,) = policy_of(settings).witnesses
+
+    assert (settings.round_seconds, settings.round_age_seconds_max) == (30, 90.5)
+    assert (settings.timestamp_url, settings.timestamp_seconds) == ("https://timestamps.example.org", 86_400)
+    assert (settings.lock_storage, settings.lock_days) == ("s3://audit-log-locked/complete", 3_653)
+    assert settings.log_storage == "s3://audit-log/complete"
+    service = releases["complete"].services(headless=False)["witness"]
+    (port,) = service["spec"]["ports"]
+    assert witness.url == f"http://{service['metadata']['name']}.{NAMESPACE}.svc:{port['port']}"
+
+
+def test_the_notarys_secrets_are_the_notarys(releases: dict[str, Release]) -> None:
+    """Who signs is alone with its key; its database's owner is for its migration alone, which sees nothing else."""
+    release = releases["complete"]
+    shared = {("kafka-cluster-ca-cert", "ca.crt"), ("databases-ca", "ca.crt"), ("map-secret", "map.secret")}
+    own = {
+        ("notary", "log.key"),
+        ("store-notary", "uri"),
+        ("notary-database", "uri"),
+        ("kafka-notary", "password"),
+    }
+
+    assert set(release.files("notary").values()) == own | shared
+    assert set(release.files("migrate-notary").values()) == {
+        ("notary-database-owner", "uri"),
+        ("databases-ca", "ca.crt"),
+    }
+    assert not [role for role in release.pods() if role != "notary" and own & set(release.files(role).values())]
+    # Where the notary names no authority of its own, that of the store is both servers'.
+    assert ("store-ca", "ca.crt") in releases["notary"].files("notary").values()
 
 
 def test_each_gateway_has_a_spool_of_its_own(releases: dict[str, Release]) -> None:

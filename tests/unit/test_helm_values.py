@@ -36,6 +36,10 @@ SETTINGS = {
     "tuning.sessionTimeoutSeconds": "session_timeout_seconds",
     "tuning.requestTimeoutSeconds": "request_timeout_seconds",
     "logs.level": "log_level",
+    "notary.tuning.roundSeconds": "round_seconds",
+    "notary.tuning.roundAgeSecondsMax": "round_age_seconds_max",
+    "notary.anchors.seconds": "timestamp_seconds",
+    "notary.anchors.lock.days": "lock_days",
     "relay.table": "outbox_table",
     "relay.tuning.rowsMax": "outbox_rows_max",
     "relay.tuning.pollSeconds": "outbox_poll_seconds",
@@ -178,6 +182,17 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("podDisruptionBudget.maxUnavailable", 0),
     ("topicsJob.deadlineSeconds", 0),
     ("serviceMonitor.interval", "often"),
+    ("notary.replicas", 2),
+    ("notary.policy", ["log x"]),
+    ("notary.rotations", "PRIVATE+KEY+example.org+x"),
+    ("notary.storage.url", "https://log.example.org"),
+    ("notary.storage.url", "/var/lib/log"),
+    ("notary.storage.environment", {"AWS_SESSION_TOKEN": "x"}),
+    ("notary.storage.volume.accessMode", "ReadOnlyMany"),
+    ("notary.anchors.lock.url", "gs://locked"),
+    ("notary.anchors.lock.days", 0),
+    ("notary.tuning.roundSeconds", 0),
+    ("notary.database.notary.url", "postgresql://"),
     ("witness.replicas", 2),
     ("witness.policy", "PRIVATE+KEY+example.org+x"),
     ("witness.recompute.storage.url", "s3://key:secret@audit-log"),
@@ -215,7 +230,7 @@ def test_the_chart_allows_what_sealstream_allows(key: str) -> None:
     limits = ("minimum", "exclusiveMinimum", "maximum", "enum", "pattern", "maxLength")
     declared = SCHEMA
     for name in key.split("."):
-        declared = declared["properties"][name]
+        declared = resolved(declared["properties"][name])
     setting = Settings.model_json_schema()["properties"][SETTINGS[key]]
 
     assert {limit: _comparable(declared[limit]) for limit in limits if limit in declared} == {

@@ -185,7 +185,7 @@ def test_the_extras_exist() -> None:
     asked = re.findall(r'"--extra", "([a-z]+)"', DOCKERFILE.read_text(encoding="utf-8"))
 
     assert set(asked) <= set(offered["optional-dependencies"])
-    assert set(asked) == {"processor", "sink", "gateway", "outbox", "witness", "registry", "cli"}
+    assert set(asked) == {"processor", "sink", "gateway", "outbox", "notary", "witness", "registry", "cli"}
 
 
 def test_everything_that_is_copied_exists_and_is_not_ignored() -> None:

@@ -9,6 +9,7 @@ All of it in one message, so that nobody has to find the mistakes one installati
   (include "sealstream.kafkaProblems" . | fromYamlArray)
   (include "sealstream.gatewayProblems" . | fromYamlArray)
   (include "sealstream.relayProblems" . | fromYamlArray)
+  (include "sealstream.notaryProblems" . | fromYamlArray)
   (include "sealstream.witnessProblems" . | fromYamlArray) }}
 {{- if $problems }}
 {{- fail (printf "\n\nThe values do not describe a release yet:\n  - %s\n" (join "\n  - " $problems)) }}
@@ -78,7 +79,7 @@ All of it in one message, so that nobody has to find the mistakes one installati
 {{/* The roles that are switched on and speak to Kafka, as a comma separated list. Takes the root. */}}
 {{- define "sealstream.kafkaRoles" -}}
 {{- $roles := list }}
-{{- range $role := list "gateway" "relay" "processor" "sink" "verifier" "topicsJob" }}
+{{- range $role := list "gateway" "relay" "processor" "sink" "verifier" "notary" "topicsJob" }}
 {{- if (get $.Values $role).enabled }}
 {{- $roles = append $roles $role }}
 {{- end }}

@@ -9,7 +9,7 @@ policy: {{ .policy | quote }}
 {{- with .rotations }}
 rotations: {{ . | quote }}
 {{- end }}
-{{- with dig "timestamps" "roots" "" . }}
+{{- with dig "anchors" "timestamps" "roots" "" . }}
 timestamp-roots: {{ . | quote }}
 {{- end }}
 {{- with dig "begin" "checkpoint" "" . }}
@@ -37,10 +37,10 @@ checkpoint: {{ . | quote }}
       {{- end }}
 {{- end }}
 
-{{/* Where rounds are published, if that is a server. Takes a storage of the values. */}}
+{{/* Where rounds are published: a server, or the directory log. Takes a storage of the values. */}}
 {{- define "sealstream.storageSettings" -}}
 - name: SEALSTREAM_LOG_STORAGE
-  value: {{ .url | quote }}
+  value: {{ .url | default (printf "%s/log" (include "sealstream.dataDirectory" .)) | quote }}
 {{- range $name, $value := .environment }}
 - name: {{ $name }}
   value: {{ $value | quote }}

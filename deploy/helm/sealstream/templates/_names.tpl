@@ -65,7 +65,7 @@ gateway,witness
 {{/* The workers that are switched on, as a comma separated list. */}}
 {{- define "sealstream.workers" -}}
 {{- $enabled := list }}
-{{- range $role := list "gateway" "relay" "processor" "sink" "verifier" "witness" }}
+{{- range $role := list "gateway" "relay" "processor" "sink" "verifier" "notary" "witness" }}
 {{- if (get $.Values $role).enabled }}
 {{- $enabled = append $enabled $role }}
 {{- end }}
