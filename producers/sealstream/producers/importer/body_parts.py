@@ -97,19 +97,16 @@ class BodyParts:
         if not targets:
             self.add(_END_OF_BLOCKS)
             return
+        before = self._take()
         made: list[tuple[Value, list[Write]]] = []
         for target in targets:
             parts = BodyParts(self._names)
+            if len(targets) == 1:
+                parts.add(before + LENGTHS[1])
             parts.add_party(target)
+            parts.add(_END_OF_BLOCKS if len(targets) == 1 else b"")
             made.append((target.id.compile("", self._names), parts.writes()))
-        before = self._take()
-        begins = [before if count == 0 else before + LENGTHS[count] for count in range(len(made) + 1)]
-
-        def write(values: Values) -> bytes:
-            there = [b"".join([part(values) for part in parts]) for id_of, parts in made if id_of(values) is not None]
-            return begins[len(there)] + b"".join(there) + _END_OF_BLOCKS
-
-        self._writes.append(write)
+        self._writes.append(_one_target(*made[0], before) if len(made) == 1 else _targets(made, before))
 
     def add_outcome(self, field: Field | None) -> None:
         """Add the outcome, which is unknown if it is null."""
@@ -134,6 +131,26 @@ def is_constant(field: Field) -> bool:
     names = Names()
     field.compile("", names)
     return not names.names
+
+
+def _one_target(id_of: Value, parts: list[Write], before: bytes) -> Write:
+    """Return what writes the list of one target, or of none; its parts write the whole list."""
+    none = before + _END_OF_BLOCKS
+
+    def write(values: Values) -> bytes:
+        return none if id_of(values) is None else b"".join([part(values) for part in parts])
+
+    return write
+
+
+def _targets(made: list[tuple[Value, list[Write]]], before: bytes) -> Write:
+    begins = [before, *[before + length for length in LENGTHS[1 : len(made) + 1]]]
+
+    def write(values: Values) -> bytes:
+        there = [b"".join([part(values) for part in parts]) for id_of, parts in made if id_of(values) is not None]
+        return begins[len(there)] + b"".join(there) + _END_OF_BLOCKS
+
+    return write
 
 
 def _present(text: str | None) -> str:

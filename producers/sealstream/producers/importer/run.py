@@ -246,10 +246,12 @@ class Importer:
     def _write(self, step: _Step) -> None:
         """Wait until a step is acknowledged, and write it down."""
         progress = self._progress
-        for receipt in step.receipts:
-            place = receipt.published(PUBLISH_SECONDS)
+        floors = progress.floors
+        for receipt in reversed(step.receipts):  # the last one first: then nobody has to wait for each of the others
+            partition, offset = receipt.published(PUBLISH_SECONDS)
             # Behind these, in the same partitions, stand the events of the next step: one producer keeps its order.
-            progress.floors[place.partition] = max(place.offset + 1, progress.floors.get(place.partition, 0))
+            if offset >= floors.get(partition, 0):
+                floors[partition] = offset + 1
         self._at[Point.AFTER_ACKNOWLEDGE]()
         # If we die here, all of the step is in the log and none of it in the file: the next run finds it there.
         if self._steps and self._steps[0].floors is not None:

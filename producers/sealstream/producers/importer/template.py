@@ -198,6 +198,8 @@ def _template(where: str, text: str, names: Names) -> Value:
     if len(parts) == 1 and not parts[0][0]:
         place = used[0]
         return lambda values: values[place]
+    if len(parts) == 1:
+        return _prefixed(parts[0][0], used[0])
     pieces = [(literal, None if name is None else names.place(name)) for literal, name, _, _ in parts]
 
     def fill(values: Values) -> str | None:
@@ -210,6 +212,16 @@ def _template(where: str, text: str, names: Names) -> Value:
                     return None
                 made.append(value)
         return "".join(made)
+
+    return fill
+
+
+def _prefixed(prefix: str, place: int) -> Value:
+    """Return the function of a text with one column behind it, as most templates are."""
+
+    def fill(values: Values) -> str | None:
+        value = values[place]
+        return None if value is None else prefix + value
 
     return fill
 
