@@ -34,8 +34,12 @@ FAILED: Final = 1
 UNUSABLE: Final = 2
 """The exit code where a setting or a file is wrong, and nothing has begun."""
 
-_LINGER_SECONDS: Final = 0.01
-"""How long an event waits for others on its way to Kafka: each request to a broker costs both sides."""
+_LINGER_SECONDS: Final = 0.002
+"""How long an event waits for others on its way to Kafka: each request to a broker costs both sides.
+
+Measured side by side at 1,500 requests a second: with 10 ms half of them take 9 ms, with 5 ms 6, with 2 ms 3, for about
+a seventh more of the gateway's CPU time, at 5 ms as at 2. At full load others come at once, and it costs a twentieth.
+"""
 _CLOSE_SECONDS: Final = 1.0
 _PROBE_SECONDS_MAX: Final = 5.0
 
