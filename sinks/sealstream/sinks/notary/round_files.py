@@ -19,6 +19,7 @@ from sealstream.schemas.merkle import leaf_hash
 from sealstream.schemas.tile_tree import TileEdge, TileFile
 from sealstream.schemas.tiles import TILE_WIDTH, Bundle, BundleFile, Tile, extend_bundles
 from sealstream.schemas.violation import ROOT_LOG as ROOT_CHAIN
+from sealstream.sinks.notary.known_edges import Edge, KnownEdges
 from sealstream.sinks.notary.made import ChainGrowth, MadeRound
 from sealstream.sinks.notary.steps import ChainHead
 from sealstream.sinks.notary.superseded import Grown, Superseded, edge_places
@@ -66,20 +67,23 @@ class RoundFiles:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._superseded = Superseded(objects)
+        self._edges = KnownEdges()
         self._tails: dict[str, bytes] = {}  # digests of the partial bundles that this process has checked or made
 
     def write(self, made: MadeRound) -> None:
         """Write all files of a round, so that they survive a power cut when this returns.
 
         Raises:
-            TilesDamaged: What was published of some logs before is missing, or does not come to the root that the
-                round commits to. Everything of the others was written; :meth:`rewrite` makes these anew.
+            TilesDamaged: What was read of some logs' old edges is missing, or does not come to the root that the round
+                commits to; :mod:`.known_edges` says which are read. Everything of the others was written;
+                :meth:`rewrite` makes these anew.
             StoreError: The storage refuses. The round can be written again.
             Unreachable: It does not answer. The same.
         """
         damaged: list[str] = []
         growths = (_root_growth(made), *(_chain_growth(one) for one in made.chains))
         self._superseded.grown(one.grown for one in growths)
+        self._edges.begin_round()
         files = self._grown(growths, damaged)
         self._objects.put_many(files, write_once=True)
         self._objects.put(coverage_path(made.round), made.coverage)
@@ -142,6 +146,7 @@ class RoundFiles:
             Unreachable: It does not answer. The same.
         """
         edge = TileEdge()
+        self._edges.forget(name)
         self._objects.put_many(self._made_anew(_prefix(name), edge, iter(entries)), write_once=True)
         if (edge.size, edge.root()) != (size, root):
             raise TreeDiffers(
@@ -155,40 +160,55 @@ class RoundFiles:
         """Yield the new files of logs, and name those whose old ones are damaged."""
         for begin in range(0, len(growths), _TOGETHER):
             group = growths[begin : begin + _TOGETHER]
-            edges = [edge_places(one.old_size) for one in group]
-            paths = (
-                f"{one.prefix}{place.path()}" for one, places in zip(group, edges, strict=True) for place in places
+            # The root log's is read in each round: it is one, and all others hang on it.
+            known = [self._edges.get(one.name, one.old_size) if one.name != ROOT_LOG else None for one in group]
+            unread = [edge_places(one.old_size) if edge is None else () for one, edge in zip(group, known, strict=True)]
+            stored = self._objects.get_many(
+                f"{one.prefix}{place.path()}" for one, places in zip(group, unread, strict=True) for place in places
             )
-            stored = self._objects.get_many(paths)
-            for growth, places in zip(group, edges, strict=True):
+            for growth, edge, places in zip(group, known, unread, strict=True):
+                read = [(place, next(stored)) for place in places]
                 try:
-                    yield from self._grown_log(growth, places, [next(stored) for _ in places])
+                    yield from self._grown_log(growth, self._checked(growth, read) if edge is None else edge)
                 except (TileInvalid, TreeInvalid):
+                    self._edges.forget(growth.name)
                     if not self._is_written(growth):
                         damaged.append(growth.name)
 
-    def _grown_log(
-        self, growth: _Growth, places: Sequence[Tile | Bundle], stored: Sequence[bytes | None]
-    ) -> list[_File]:
+    def _checked(self, growth: _Growth, read: Iterable[tuple[Tile | Bundle, bytes | None]]) -> Edge:
+        """Return the old edge of a log as it was read.
+
+        Raises:
+            TileInvalid: A part of it is missing or malformed, or the entries are not those of the tile.
+        """
+        found = {place: self._whole(growth, place, data) for place, data in read}
+        index, width = divmod(growth.old_size, TILE_WIDTH)
+        if width:
+            bundle = Bundle(index, width)
+            found[bundle] = self._checked_tail(growth, bundle, found[bundle], found[Tile(0, index, width)])
+        return found
+
+    def _grown_log(self, growth: _Growth, old: Edge) -> list[_File]:
         """Return the new files of a log.
 
         Raises:
-            TileInvalid: An old one is missing or malformed, or they do not come to the root.
+            TileInvalid: Old tiles and new hashes do not come to the root.
             TreeInvalid: The same, of a size.
         """
-        found = {place: self._whole(growth, place, data) for place, data in zip(places, stored, strict=True)}
-        edge = TileEdge.read(growth.old_size, found.__getitem__)
+        edge = TileEdge.read(growth.old_size, old.__getitem__)
         index, width = divmod(growth.old_size, TILE_WIDTH)
-        tail = b""
-        if width:
-            bundle = Bundle(index, width)
-            tail = self._checked_tail(growth, bundle, found[bundle], found[Tile(0, index, width)])
+        tail = old[Bundle(index, width)] if width else b""
         tiles = edge.extend(growth.hashes)
         if edge.root() != growth.root:
             raise TileInvalid("the tiles come to another root than the head has")
         bundles = extend_bundles(growth.old_size, tail, growth.entries)
+        partial: dict[Tile | Bundle, bytes] = dict(edge.partial())
         if bundles and bundles[-1][0].width < TILE_WIDTH:
+            partial.update(bundles[-1:])
             self._remember(growth.name, bundles[-1][1])
+        # A crash or a failure before they are written leaves older files: the round is made again from its old size,
+        # at which nothing is known here, and what is there is read.
+        self._edges.keep(growth.name, edge.size, partial)
         return list(_files(growth.prefix, [*tiles, *edge.partial(growth.old_size)], bundles))
 
     def _is_written(self, growth: _Growth) -> bool:
