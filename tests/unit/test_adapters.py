@@ -136,6 +136,12 @@ class TestClientAddress:
         with pytest.raises(ConfigError):
             TrustedProxies(networks)
 
+    def test_another_header_is_refused(self) -> None:
+        """A misspelt one would never be read, without a word."""
+        header: Any = "x-real-ip"
+        with pytest.raises(ConfigError, match="x-real-ip"):
+            TrustedProxies(["10.0.0.0/8"], header=header)
+
 
 class TestAsgi:
     """The middleware."""
@@ -146,6 +152,7 @@ class TestAsgi:
         *,
         kind: str = "http",
         client: tuple[str, int] | None = ("10.0.0.1", 1),
+        **settings: Any,
     ) -> Context | None:
         """Send a request through the middleware and return the context that the application sees."""
         seen: list[Context | None] = []
@@ -159,7 +166,7 @@ class TestAsgi:
         async def send(_: MutableMapping[str, Any]) -> None:
             return
 
-        middleware = AuditMiddleware(app, trusted_proxies=["10.0.0.0/8"])
+        middleware = AuditMiddleware(app, trusted_proxies=["10.0.0.0/8"], **settings)
         asyncio.run(middleware({"type": kind, "headers": headers, "client": client}, receive, send))
         assert current_context() is None
         return seen[0]
@@ -177,6 +184,19 @@ class TestAsgi:
         )
 
         assert context == Context(ip="198.51.100.7", user_agent="curl/8", request_id="r-1", traceparent=TRACEPARENT)
+
+    def test_one_header_of_the_proxies_counts_and_never_the_other(self) -> None:
+        """A proxy lets through the one that it does not write: there the client's own word would count."""
+        headers = [
+            (b"x-forwarded-for", b"203.0.113.5"),
+            (b"forwarded", b'for="_client'),
+            (b"forwarded", b'for="[2001:db8::7]:4711";proto=https'),
+        ]
+
+        forwarded = self.request(headers, forwarded_header="forwarded")
+        x_forwarded = self.request(headers)
+
+        assert (forwarded, x_forwarded) == (Context(ip="2001:db8::7"), Context(ip="203.0.113.5"))
 
     def test_what_a_client_sends_is_bounded(self) -> None:
         """Endless or broken headers make an event that can be logged nevertheless."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextvars import Token
 from typing import Any, Final, TypeAlias
 
-from sealstream.producers.adapters.client_address import TrustedProxies
+from sealstream.producers.adapters.client_address import X_FORWARDED_FOR, ForwardedHeader, TrustedProxies
 from sealstream.producers.adapters.context import SCOPE, Pending
 from sealstream.producers.adapters.http_context import http_context
 from sealstream.schemas.event import Context
@@ -31,19 +31,26 @@ class AuditMiddleware:
 
     Arguments:
         app: The application.
-        trusted_proxies: Networks of your proxies, whose ``X-Forwarded-For`` is believed; none by default.
+        trusted_proxies: Networks of your proxies, whose word on the client's address is believed; none by default.
+        forwarded_header: The header in which they give it: ``x-forwarded-for`` or ``forwarded`` (RFC 7239).
         request_id_header: The header that names a request.
 
     Raises:
-        ConfigError: A network is none.
+        ConfigError: A network is none, or the proxies' header is another one.
     """
 
     def __init__(
-        self, app: AsgiApp, *, trusted_proxies: Iterable[str] = (), request_id_header: str = "x-request-id"
+        self,
+        app: AsgiApp,
+        *,
+        trusted_proxies: Iterable[str] = (),
+        forwarded_header: ForwardedHeader = X_FORWARDED_FOR,
+        request_id_header: str = "x-request-id",
     ) -> None:
         self._app = app
         self._call: AsgiApp | None = None
-        self._proxies = TrustedProxies(trusted_proxies)
+        self._proxies = TrustedProxies(trusted_proxies, header=forwarded_header)
+        self._forwarded_header = forwarded_header.encode()
         self._request_id_header = request_id_header.lower().encode()
         self._context_of = self.context_of  # bound once
 
@@ -77,7 +84,7 @@ class AuditMiddleware:
     def context_of(self, scope: AsgiScope) -> Context:
         """Return a request's context."""
         wanted: dict[bytes, list[bytes]] = {
-            b"x-forwarded-for": [],
+            self._forwarded_header: [],
             b"user-agent": [],
             b"traceparent": [],
             self._request_id_header: [],
@@ -90,7 +97,7 @@ class AuditMiddleware:
         return http_context(
             self._proxies,
             peer=client[0] if client else None,
-            forwarded_for=_text(b",".join(wanted[b"x-forwarded-for"])),
+            forwarded=_text(b",".join(wanted[self._forwarded_header])),
             user_agent=_first(wanted[b"user-agent"]),
             request_id=_first(wanted[self._request_id_header]),
             traceparent=_first(trace) if len(trace) == 1 else None,  # two of them are none, as the standard says

@@ -12,7 +12,7 @@ from django.db import transaction  # type: ignore[import-untyped]
 from django.db.models.signals import post_delete, post_save  # type: ignore[import-untyped]
 from django.utils.decorators import sync_and_async_middleware  # type: ignore[import-untyped]
 
-from sealstream.producers.adapters.client_address import TrustedProxies
+from sealstream.producers.adapters.client_address import X_FORWARDED_FOR, TrustedProxies
 from sealstream.producers.adapters.context import SCOPE, Scope
 from sealstream.producers.adapters.http_context import http_context
 from sealstream.producers.adapters.logs import Logs, make_event
@@ -21,6 +21,7 @@ from sealstream.producers.outbox.driver import OutboxBase
 from sealstream.schemas.event import Actor, Context, Target
 
 TRUSTED_PROXIES: Final = "SEALSTREAM_TRUSTED_PROXIES"
+FORWARDED_HEADER: Final = "SEALSTREAM_FORWARDED_HEADER"
 FromInstance: TypeAlias = Callable[[Any], Any]
 """Takes the model's instance and returns a field's value."""
 
@@ -32,13 +33,16 @@ def audit_middleware(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]
     In a synchronous request the actor is the user who has logged in, ``user:<primary key>``, unless
     :func:`~sealstream.producers.adapters.context.identify` says another; an asynchronous one has to be told.
 
-    The setting ``SEALSTREAM_TRUSTED_PROXIES`` lists the networks of your proxies, whose ``X-Forwarded-For`` is
-    believed; none by default.
+    The setting ``SEALSTREAM_TRUSTED_PROXIES`` lists the networks of your proxies, whose word on the client's address is
+    believed; none by default. ``SEALSTREAM_FORWARDED_HEADER`` names the header in which they give it:
+    ``x-forwarded-for``, which is the default, or ``forwarded`` (RFC 7239).
 
     Raises:
-        ConfigError: A network is none.
+        ConfigError: A network is none, or the header is another one.
     """
-    proxies = TrustedProxies(getattr(settings, TRUSTED_PROXIES, ()))
+    proxies = TrustedProxies(
+        getattr(settings, TRUSTED_PROXIES, ()), header=getattr(settings, FORWARDED_HEADER, X_FORWARDED_FOR)
+    )
     if inspect.iscoroutinefunction(get_response):
 
         async def handle_async(request: Any) -> Any:
@@ -147,7 +151,7 @@ def _context_of(request: Any, proxies: TrustedProxies) -> Context:
     return http_context(
         proxies,
         peer=header("REMOTE_ADDR") or None,
-        forwarded_for=header("HTTP_X_FORWARDED_FOR", ""),
+        forwarded=header(f"HTTP_{proxies.header.upper().replace('-', '_')}", ""),
         user_agent=header("HTTP_USER_AGENT"),
         request_id=header("HTTP_X_REQUEST_ID"),
         traceparent=header("HTTP_TRACEPARENT"),

@@ -16,7 +16,7 @@ def http_context(
     proxies: TrustedProxies,
     *,
     peer: str | None,
-    forwarded_for: str,
+    forwarded: str,
     user_agent: str | None,
     request_id: str | None,
     traceparent: str | None,
@@ -28,13 +28,13 @@ def http_context(
     Arguments:
         proxies: Whose word on the client's address counts.
         peer: Who connected.
-        forwarded_for: The header ``X-Forwarded-For``; empty if there is none.
+        forwarded: The header that the proxies write, ``proxies.header``; empty if there is none.
         user_agent: The header ``User-Agent``.
         request_id: The header that names the request.
         traceparent: The header ``traceparent``; passed on only if it is a valid one (W3C Trace Context).
     """
     return Context(
-        ip=proxies.client_of(peer, forwarded_for),
+        ip=proxies.client_of(peer, forwarded),
         user_agent=_bounded(user_agent, USER_AGENT_CHARACTERS_MAX),
         request_id=_bounded(request_id, REQUEST_ID_CHARACTERS_MAX),
         traceparent=traceparent if traceparent is not None and is_traceparent(traceparent) else None,
