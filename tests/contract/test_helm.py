@@ -19,7 +19,6 @@ from support.helm import (
     RELEASE,
     WORKERS,
     Helm,
-    Mapped,
     Release,
     case_values,
     load_yaml,
@@ -41,12 +40,6 @@ WRITABLE_PATHS = {"/tmp", "/var/lib/sealstream"}
 SERVERS = {"minimal": set[str](), "gateway": {"gateway"}, "complete": {"gateway", "witness"}}
 # The roles whose processes are all alike: they may be Deployments.
 NAMELESS = {"gateway", "relay"}
-
-
-def claims_of(release: Release, role: str) -> list[Mapped]:
-    """The volume claims that each pod of a role has of its own."""
-    spec: Mapped = release.workers().get(role, {"spec": {}})["spec"]
-    return list(spec.get("volumeClaimTemplates", []))
 
 
 @pytest.mark.parametrize("case", [None, *CASE_NAMES])
@@ -104,7 +97,7 @@ def test_every_pod_goes_beyond_the_profile(release: Release) -> None:
         assert pod["automountServiceAccountToken"] is False
         bounded = {volume["name"] for volume in pod["volumes"] if volume.get("emptyDir", {}).get("sizeLimit")}
         writable = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"] if "readOnly" not in mount}
-        claims = {claim["metadata"]["name"]: claim for claim in claims_of(release, role)}
+        claims = {claim["metadata"]["name"]: claim for claim in release.claims(role)}
         assert set(writable) == bounded | set(claims)
         assert {writable[name] for name in bounded} == WRITABLE_PATHS
         assert {writable[name] for name in claims} == {f"/var/lib/sealstream/{name}" for name in claims}
@@ -279,48 +272,6 @@ def test_a_verifier_can_be_a_release_of_its_own(releases: dict[str, Release]) ->
 
     assert set(release.pods()) == {"verifier"}
     assert {found["kind"] for found in release.objects} == {"StatefulSet", "Service", "ServiceAccount"}
-
-
-def test_a_witness_can_be_in_other_hands(releases: dict[str, Release]) -> None:
-    """A witness as a release of its own has one process at most, its key and its memory: no Kafka, and no database."""
-    release = releases["witness"]
-    (container,) = release.pods()["witness"]["containers"]
-
-    assert set(release.pods()) == {"witness"}
-    assert release.workers()["witness"]["spec"]["replicas"] == 1
-    assert container["args"] == ["witness", "--trust-first-use"]
-    assert "envFrom" not in container
-    assert set(release.files("witness").values()) == {("witness", "witness.key")}
-    assert not [name for name in release.environment("witness") if "KAFKA" in name or "DATABASE" in name]
-
-
-def test_no_log_has_two_notaries(releases: dict[str, Release]) -> None:
-    """A notary is one pod, which ends before its successor starts; where it publishes on a volume, that is its own."""
-    for case in ("complete", "notary"):
-        assert releases[case].of_kind("StatefulSet")["notary"]["spec"]["replicas"] == 1
-    (claim,) = claims_of(releases["notary"], "notary")
-
-    assert claims_of(releases["complete"], "notary") == []
-    assert claim["spec"] == {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "100Gi"}}}
-    assert releases["notary"].environment("notary")["SEALSTREAM_LOG_STORAGE"] == "/var/lib/sealstream/log"
-
-
-def test_an_identity_is_that_of_its_role(releases: dict[str, Release]) -> None:
-    """Annotations for a cloud's identity are on the account of the role that they were given to, and on no other."""
-    accounts = releases["notary"].of_kind("ServiceAccount")
-
-    assert accounts["notary"]["metadata"]["annotations"] == {
-        "eks.amazonaws.com/role-arn": "arn:aws:iam::000000000000:role/audit-notary"
-    }
-    assert "annotations" not in releases["complete"].of_kind("ServiceAccount")["notary"]["metadata"]
-
-
-def test_what_is_read_at_start_starts_anew_when_it_changes(helm: Helm, releases: dict[str, Release]) -> None:
-    """Another policy is another pod: no worker goes on with documents that the release no longer has."""
-    changed = helm.render(merged(case_values("witness"), {"witness": {"rotations": "sealstream/rotation1"}}))
-    templates = [found.workers()["witness"]["spec"]["template"] for found in (releases["witness"], changed)]
-
-    assert templates[0]["metadata"]["annotations"] != templates[1]["metadata"]["annotations"]
 
 
 def test_the_image_is_pinned_as_far_as_the_values_go(releases: dict[str, Release]) -> None:

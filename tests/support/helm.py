@@ -153,6 +153,11 @@ class Release:
             if found["kind"] == "Service" and (found["spec"].get("clusterIP") == "None") is headless
         }
 
+    def claims(self, role: str) -> list[Mapped]:
+        """The volume claims that each pod of a role has of its own."""
+        spec: Mapped = self.workers().get(role, {"spec": {}})["spec"]
+        return list(spec.get("volumeClaimTemplates", []))
+
     def pods(self) -> dict[str, Mapped]:
         """The pod specs of all workloads, by role."""
         workloads = self.workers() | self.of_kind("Job")
