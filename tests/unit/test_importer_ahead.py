@@ -45,12 +45,12 @@ def test_all_in_order() -> None:
 
 
 def test_one_is_ahead() -> None:
-    """While one item is at hand the next is made already, and not many more: memory stays bounded."""
+    """While one item is at hand the next is made already, and no more: memory stays bounded."""
     items = Items(100)
     with closing(read_ahead(items())) as ahead:
         assert next(ahead) == 0
         assert items.second.wait(30)
-        assert items.given <= 3
+        assert items.given == 2
 
 
 def test_its_error_comes_behind_its_items() -> None:
@@ -69,5 +69,5 @@ def test_closed_early() -> None:
     with closing(read_ahead(items())) as ahead:
         assert next(ahead) == 0
     assert items.closed_on is not None
-    assert items.given < 5
+    assert items.given <= 2
     assert threading.active_count() == before

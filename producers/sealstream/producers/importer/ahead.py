@@ -10,12 +10,10 @@ from typing import Final, TypeVar
 _T = TypeVar("_T")
 
 _END_SECONDS: Final = 5.0
-_LOOK_SECONDS: Final = 0.1
-"""How often a reader that is ahead looks whether anyone still wants what it has."""
 
 
 def read_ahead(items: Generator[_T]) -> Generator[_T]:
-    """Yield what a generator yields, which runs on a thread of its own and is one item ahead.
+    """Yield what a generator yields, which runs on a thread of its own and makes one item while one is at hand.
 
     Close it, if it is not read to its end: the thread then closes the generator and ends, for which that waits some
     seconds, and no longer: whoever interrupts a long statement of a database need not wait for its end.
@@ -26,27 +24,20 @@ def read_ahead(items: Generator[_T]) -> Generator[_T]:
     Raises:
         BaseException: Whatever the generator raises.
     """
-    ready: queue.Queue[tuple[_T] | BaseException | None] = queue.Queue(maxsize=1)
-    unwanted = threading.Event()
-
-    def offer(item: tuple[_T] | BaseException | None) -> None:
-        while not unwanted.is_set():
-            try:
-                ready.put(item, timeout=_LOOK_SECONDS)
-            except queue.Full:
-                continue
-            return
+    ready: queue.SimpleQueue[tuple[_T] | BaseException | None] = queue.SimpleQueue()  # at most one: see wanted
+    wanted, unwanted = threading.Semaphore(), threading.Event()
 
     def read() -> None:
         try:
+            wanted.acquire()
             for item in items:
-                offer((item,))
+                ready.put((item,))
+                wanted.acquire()
                 if unwanted.is_set():
                     break
+            ready.put(None)
         except BaseException as error:  # noqa: BLE001  # raised where the items are wanted
-            offer(error)
-        else:
-            offer(None)
+            ready.put(error)
         finally:
             items.close()
 
@@ -56,7 +47,9 @@ def read_ahead(items: Generator[_T]) -> Generator[_T]:
         while (item := ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
+            wanted.release()
             yield item[0]
     finally:
         unwanted.set()
+        wanted.release()
         thread.join(_END_SECONDS)
