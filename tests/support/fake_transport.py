@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
 from typing import Any
 
 from sealstream.kafka.client import KafkaConnection
@@ -11,7 +10,7 @@ from sealstream.kafka.topics import TopicNames
 from sealstream.producers.options import ProducerOptions
 from sealstream.producers.receipt import Delivery, Published
 from sealstream.producers.record import Record
-from sealstream.producers.transport import Settled
+from sealstream.producers.transport import Answer
 from sealstream.schemas.errors import DeliveryError
 from sealstream.schemas.event import Actor, AuditEvent
 
@@ -48,29 +47,28 @@ def timed_out(event_id: str = "ev") -> DeliveryError:
 
 
 class FakeTransport:
-    """Takes records, and settles them on the sender's thread once the test has answered.
+    """Takes records, and tells the sender's thread what became of them once the test has answered.
 
     Arguments:
-        settled: Called with each outcome.
         at_once: Whether every record is published as soon as it is sent.
     """
 
-    def __init__(self, settled: Settled, *, at_once: bool = False) -> None:
+    def __init__(self, *, at_once: bool = False) -> None:
         self.sent: list[Record] = []
         self.refusal: DeliveryError | None = None
         self.poll_error: Exception | None = None
         self.abandoned = False
         self.is_dead = False
         self.connection_failure = ""
-        self._settled = settled
         self._at_once = at_once
         self._open: list[tuple[Record, Delivery]] = []
-        self._answers: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
 
-    def send(self, record: Record, delivery: Delivery) -> None:
+    def send(self, delivery: Delivery) -> None:
         """Take a record, or refuse it as the test has set."""
         if self.refusal is not None:
             raise self.refusal
+        record = delivery.record
         self.sent.append(record)
         self._open.append((record, delivery))
         if self._at_once:
@@ -84,26 +82,29 @@ class FakeTransport:
     def publish(self) -> None:
         """Answer the oldest open record: it is published."""
         record, delivery = self._open.pop(0)
-        outcome = Published(0, self.sent.index(record))
-        self._answers.put(lambda: self._settled(delivery, outcome, None))
+        self._answers.put((delivery, Published(0, self.sent.index(record)), None))
 
     def fail(self, error: DeliveryError) -> None:
         """Answer the oldest open record: it failed."""
-        record, delivery = self._open.pop(0)
-        self._answers.put(lambda: self._settled(delivery, error, record.value))
+        self.answer(error, self._open[0][0].value)
 
-    def poll(self, timeout_seconds: float) -> None:
-        """Report the answers that are there, once the first has come in time."""
+    def answer(self, error: DeliveryError, value: bytes) -> None:
+        """Answer the oldest open record: it failed, and had this value."""
+        _, delivery = self._open.pop(0)
+        self._answers.put((delivery, error, value))
+
+    def poll(self, timeout_seconds: float) -> list[Answer]:
+        """Return the answers that are there, once the first has come in time."""
         if self.poll_error is not None:
             error, self.poll_error = self.poll_error, None
             raise error
         try:
-            answer = self._answers.get(timeout=timeout_seconds)
+            answers = [self._answers.get(timeout=timeout_seconds)]
         except queue.Empty:
-            return
-        answer()
+            return []
         while not self._answers.empty():
-            self._answers.get()()
+            answers.append(self._answers.get())
+        return answers
 
     def abandon(self) -> None:
         """Fail everything that is open."""

@@ -39,8 +39,8 @@ def transports(monkeypatch: pytest.MonkeyPatch) -> list[FakeTransport]:
     """Put a stand-in in the place of Kafka; the list holds one for each log that has started."""
     made: list[FakeTransport] = []
 
-    def connect(_options: object, settled: Any) -> FakeTransport:
-        made.append(FakeTransport(settled))
+    def connect(_options: object) -> FakeTransport:
+        made.append(FakeTransport())
         return made[-1]
 
     monkeypatch.setattr("sealstream.producers.client.Sender", partial(Sender, transport=connect))
@@ -69,7 +69,7 @@ class TestAuditLog:
             await receipt
 
         assert receipt.tenant == "acme"
-        assert dict(transports[0].sent[0].headers)["ce_type"] == "document.updated"
+        assert dict(transports[0].sent[0].headers)["ce_type"] == b"document.updated"
 
     async def test_final_bytes_are_sent_as_they_are(self, transports: list[FakeTransport]) -> None:
         """``log_value()`` adds nothing, not even this log's mark: the receipt's digest is that of the bytes given."""
@@ -82,7 +82,7 @@ class TestAuditLog:
         [sent] = transports[0].sent
         assert sent.value == encode_event(logged)
         assert (receipt.tenant, receipt.id, receipt.digest) == ("acme", "ev-1", payload_digest(sent.value))
-        assert dict(sent.headers)["ce_type"] == logged.action
+        assert dict(sent.headers)["ce_type"] == logged.action.encode()
 
     async def test_many_may_wait_for_one_event(self, transports: list[FakeTransport]) -> None:
         """Every task that awaits a receipt is woken."""

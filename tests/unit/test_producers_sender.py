@@ -11,7 +11,8 @@ import pytest
 
 from sealstream.producers.receipt import Delivery, Published, SyncReceipt
 from sealstream.producers.sender import OnError, Sender
-from sealstream.schemas.codec import EventReader
+from sealstream.schemas.codec import EventReader, encode_event
+from sealstream.schemas.entry import payload_digest
 from sealstream.schemas.errors import ClientUnusable, DeliveryError, EventInvalid, QueueFull, Unreachable
 from support.fake_transport import FakeTransport, event, options, timed_out
 from support.workers import wait_for
@@ -48,8 +49,8 @@ def setup() -> Iterator[Setup]:
     def make(*, on_error: OnError | None = None, at_once: bool = False, **changes: Any) -> tuple[Sender, FakeTransport]:
         transports: list[FakeTransport] = []
 
-        def connect(_options: object, settled: Any) -> FakeTransport:
-            transports.append(FakeTransport(settled, at_once=at_once))
+        def connect(_options: object) -> FakeTransport:
+            transports.append(FakeTransport(at_once=at_once))
             return transports[0]
 
         sender = Sender(options(**changes), on_error, connect)
@@ -284,6 +285,23 @@ class TestResend:
         assert again.digest == failed.digest
         assert kafka.sent[2].n == 1
 
+    def test_a_large_event_is_sent_again_too_and_its_receipt_keeps_the_digest_only(self, setup: Setup) -> None:
+        """Receipts may be kept by the thousand: none of them holds a large value once Kafka's client has it."""
+        sender, kafka = setup()
+        value = encode_event(event(id="ev-1", metadata={"note": "x" * 5_000}))
+        failed = sender.submit_value(value, SyncReceipt)
+        kafka.answer(timed_out("ev-1"), value)
+        with pytest.raises(DeliveryError):
+            failed.published(SECONDS)
+
+        again = sender.resend(failed)
+        kafka.publish()
+        again.published(SECONDS)
+
+        assert failed.failed_value == value
+        assert failed.digest == again.digest == payload_digest(value)
+        assert again.record.value == b""
+
     def test_only_what_was_sent_and_failed(self, setup: Setup) -> None:
         """A receipt of an event that is still on its way, or was never sent, has nothing to send again."""
         sender, _ = setup(when_full="drop-and-count", queue_events_max=1)
@@ -394,8 +412,8 @@ class TestClose:
         """A log without an event never connects, and closing it is nothing."""
         connected: list[FakeTransport] = []
 
-        def connect(_options: object, settled: Any) -> FakeTransport:
-            connected.append(FakeTransport(settled))
+        def connect(_options: object) -> FakeTransport:
+            connected.append(FakeTransport())
             return connected[0]
 
         sender = Sender(options(), None, connect)

@@ -56,8 +56,8 @@ class Log:
         self.troubles: list[SealstreamError] = []
         self.failures: list[tuple[str, str]] = []
 
-        def connect(_options: ProducerOptions, settled: Any) -> FakeTransport:
-            self.kafkas.append(FakeTransport(settled, at_once=at_once))
+        def connect(_options: ProducerOptions) -> FakeTransport:
+            self.kafkas.append(FakeTransport(at_once=at_once))
             return self.kafkas[-1]
 
         def on_error(delivery: Delivery, error: DeliveryError) -> None:
@@ -147,8 +147,8 @@ class TestStates:
     async def test_it_can_be_awaited(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With asyncio, many may await one receipt's states."""
 
-        def connect(_options: ProducerOptions, settled: Any) -> FakeTransport:
-            return FakeTransport(settled, at_once=True)
+        def connect(_options: ProducerOptions) -> FakeTransport:
+            return FakeTransport(at_once=True)
 
         def sender(given: ProducerOptions, on_error: Any, on_trouble: Any) -> SpoolSender:
             return SpoolSender(given, on_error, connect, on_trouble)
@@ -369,7 +369,9 @@ class TestFull:
 
         second = make(at_once=True)
         wait_for(
-            lambda: any(dict(r.headers)["ce_type"] == ACTION for log in (first, second) for r in log.kafka.sent),
+            lambda: any(
+                dict(r.headers)["ce_type"] == ACTION.encode() for log in (first, second) for r in log.kafka.sent
+            ),
             timeout_seconds=SECONDS,
             what="the count to be told",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -77,6 +78,22 @@ class TestFile:
         assert numbers(file) == list(range(501, 2002))
         file.append((), range(501, 2001, 2))
         assert numbers(file) == [*range(502, 2001, 2), 2001]
+        file.close()
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_of_any_numbers_the_rows_of_just_these_are_deleted(self, tmp_path: Path, seed: int) -> None:
+        """Partitions answer in runs that lie across each other: whatever their gaps, no other row goes with them."""
+        chance = random.Random(seed)
+        file = open_spool(tmp_path, "off").file
+        file.append([row(number) for number in range(1, 1001)])
+        done = set[int]()
+        for _ in range(chance.randint(1, 40)):
+            start = chance.randint(1, 1000)
+            done |= set(range(start, min(1001, start + chance.randint(1, 60))))
+
+        file.append((), chance.sample(sorted(done), len(done)))
+
+        assert numbers(file) == [number for number in range(1, 1001) if number not in done]
         file.close()
 
     def test_reading_is_bounded_by_rows_and_by_bytes(self, tmp_path: Path) -> None:

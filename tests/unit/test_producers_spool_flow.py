@@ -6,20 +6,21 @@ import random
 
 import pytest
 
-from sealstream.producers.receipt import Delivery
+from sealstream.producers.receipt import NO_SPOOL, Delivery
 from sealstream.producers.record import Record
-from sealstream.producers.spool.flow import BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, Flow, Item
+from sealstream.producers.spool.flow import BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, Flow
 
 LATER = 1000.0
 
 
-def item(number: int, *, is_stored: bool = True) -> Item:
+def item(number: int, *, is_stored: bool = True) -> Delivery:
     """Return an event of a number."""
-    record = Record("acme", f"ev-{number}", b"x" * 10, b"", [])
-    return Item(number, record, Delivery(record), is_stored)
+    delivery = Delivery(Record("acme", f"ev-{number}", b"x" * 10, b"", []), spooled=is_stored or NO_SPOOL)
+    delivery.number = number
+    return delivery
 
 
-def items(*numbers: int) -> list[Item]:
+def items(*numbers: int) -> list[Delivery]:
     """Return stored events of some numbers."""
     return [item(number) for number in numbers]
 
@@ -249,7 +250,7 @@ def test_every_event_arrives_whatever_fails(seed: int) -> None:
     chance = random.Random(seed)
     total = chance.randint(1, 30)
     poison = {chance.randint(1, total) for _ in range(chance.randint(0, 3))}
-    which, disk, logged = Flow(chance.randint(1, 8), 10**6), dict[int, Item](), 0
+    which, disk, logged = Flow(chance.randint(1, 8), 10**6), dict[int, Delivery](), 0
     arrived, refused = list[int](), list[int]()
     for step in range(500):
         now = step * 10.0

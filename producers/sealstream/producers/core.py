@@ -6,13 +6,13 @@ It is not thread-safe: the sender calls it under its lock.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from sealstream.producers.headers import Header, headers_of_datum, record_headers
 from sealstream.producers.options import ProducerOptions
 from sealstream.producers.record import Origin, Record
 from sealstream.schemas.codec import EventReader, frame_bytes, schema
-from sealstream.schemas.entry import VALUE_BYTES_MAX, is_event_id, is_tenant, payload_digest
+from sealstream.schemas.entry import VALUE_BYTES_MAX, is_event_id, is_tenant
 from sealstream.schemas.errors import DeliveryError, EventInvalid, FrameInvalid, SchemaUnknown
 from sealstream.schemas.event import AuditEvent
 from sealstream.schemas.event_body import around_mark, long, mark_bytes, mark_prefix
@@ -26,24 +26,9 @@ _NO_MARK: Final = mark_bytes(None)
 _NO_CONTROL: Final = b"\x00"
 
 
-class Draft(NamedTuple):
-    """An event that is checked, and whose bytes are final but for the producer's mark.
-
-    Arguments:
-        tenant: The tenant.
-        event_id: The event's id.
-        head: The value up to the mark.
-        own_mark: The mark that the event came with, or that for none.
-        tail: The value behind the mark.
-        headers: The record's headers, or what to make them of.
-    """
-
-    tenant: str
-    event_id: str
-    head: bytes
-    own_mark: bytes
-    tail: bytes
-    headers: list[Header] | Origin
+Draft: TypeAlias = tuple[str, str, bytes, bytes, bytes, list[Header] | Origin]
+"""An event that is checked, and whose bytes are final but for the producer's mark: tenant, id, the value up to the
+mark, the mark that it came with (or that for none), the value behind it, and the headers or what to make them of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +91,18 @@ class Core:
         Raises:
             EventInvalid: The event breaks the model, or its headers cannot be made.
         """
-        head = ordinary_head(event)
-        if head is not None and event.action.isprintable():  # so that nothing can be wrong with its headers
-            origin = (event, self._instance)
-            return Draft(event.tenant, event.id, self._frame + head, _NO_MARK, _NO_CONTROL, origin)
+        head = ordinary_head(event, self._frame)
+        action = event.action
+        if head is not None and action.isprintable():  # so that nothing can be wrong with its headers
+            event_id, tenant = event.id, event.tenant
+            origin = (event_id, tenant, action, event.occurred_at, event.context.traceparent, self._instance)
+            return tenant, event_id, head, _NO_MARK, _NO_CONTROL, origin
         event.check()
         head, tail = around_mark(event)
         if event.producer is not None and self._mark_prefix:
             raise EventInvalid("producer", "is set, though the log fills it in", hint="leave out one of the two")
         headers = record_headers(event, self._instance)
-        return Draft(event.tenant, event.id, self._frame + head, mark_bytes(event.producer), tail, headers)
+        return event.tenant, event.id, self._frame + head, mark_bytes(event.producer), tail, headers
 
     def finish(self, draft: Draft) -> Record:
         """Return the record of a draft, whose bytes are final now; the producer's count moves on.
@@ -123,15 +110,18 @@ class Core:
         Raises:
             EventInvalid: The event is too large.
         """
-        tenant, n, mark = draft.tenant, None, draft.own_mark
-        if self._mark_prefix:
-            n = self._next_n.get(tenant, 0)
-            mark = self._mark_prefix + long(n)
-        value = b"".join((draft.head, mark, draft.tail))
-        _check_size(value)
-        if n is not None:
-            self._next_n[tenant] = n + 1
-        return Record(tenant, draft.event_id, value, payload_digest(value), draft.headers, n)
+        tenant, event_id, head, own_mark, tail, headers = draft
+        if not self._mark_prefix:
+            value = b"".join((head, own_mark, tail))
+            if len(value) > VALUE_BYTES_MAX:
+                _check_size(value)
+            return Record(tenant, event_id, value, None, headers)
+        n = self._next_n.get(tenant, 0)
+        value = b"".join((head, self._mark_prefix, long(n), tail))
+        if len(value) > VALUE_BYTES_MAX:
+            _check_size(value)
+        self._next_n[tenant] = n + 1
+        return Record(tenant, event_id, value, None, headers, n)
 
     def record_of(self, event: AuditEvent) -> Record:
         """Return the record of an event; the producer's count moves on.
@@ -160,7 +150,7 @@ class Core:
             raise EventInvalid("id", "is not a valid event id")
         if not is_tenant(tenant):
             raise EventInvalid("tenant", "is not a valid tenant")
-        return Record(tenant, event_id, value, payload_digest(value), headers_of_datum(datum, self._instance))
+        return Record(tenant, event_id, value, None, headers_of_datum(datum, self._instance))
 
     def withdraw(self, record: Record) -> None:
         """Take a record back that will not be sent, so that its number goes to the tenant's next event.

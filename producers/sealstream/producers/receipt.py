@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from sealstream.producers.record import Record
+from sealstream.producers.record import KEPT_BYTES_MAX, Record
 from sealstream.schemas.errors import DeliveryError, SpoolError, Unreachable
 
 _Wake: TypeAlias = Callable[[], object]
@@ -38,37 +38,44 @@ class Delivery:
     Arguments:
         record: The record that carries it.
         instance: The instance that it goes to.
-        spooled: Why it will not be spooled, if that is known from the start.
+        spooled: Whether it is spooled or, if that is known from the start, why it will not be.
     """
 
     __slots__ = (
         "__weakref__", "_failed_value", "_outcome", "_spooled", "_wakes",
-        "digest", "id", "instance", "number", "size_bytes", "tenant",
+        "instance", "number", "record",
     )  # fmt: skip
 
-    tenant: str
-    """Whose event it is."""
-    id: str
-    """The event's id."""
-    digest: bytes
-    """The digest by which the chain commits to the event's bytes."""
     instance: str
     """The instance that it goes to."""
-    size_bytes: int
-    """What the event counts for in the queue while it is outstanding."""
+    record: Record
+    """What carries the event; for the sender."""
     number: int
+    """Its place in the spool, once it has one; for the sender."""
 
-    def __init__(self, record: Record, instance: str = "", spooled: SpoolError | None = NO_SPOOL) -> None:
-        self.tenant = record.tenant
-        self.id = record.event_id
-        self.digest = record.digest
+    def __init__(self, record: Record, instance: str = "", spooled: SpoolError | bool = NO_SPOOL) -> None:
+        self.record = record
         self.instance = instance
-        self.size_bytes = record.size_bytes
-        self.number = 0  # its place in the spool, once it has one
+        self.number = 0
         self._outcome: Published | DeliveryError | None = None
-        self._spooled: bool | SpoolError = False if spooled is None else spooled
+        self._spooled = spooled
         self._failed_value: bytes | None = None
         self._wakes: tuple[_Wake, ...] = ()
+
+    @property
+    def tenant(self) -> str:
+        """Whose event it is."""
+        return self.record.tenant
+
+    @property
+    def id(self) -> str:
+        """The event's id."""
+        return self.record.event_id
+
+    @property
+    def digest(self) -> bytes:
+        """The digest by which the chain commits to the event's bytes."""
+        return self.record.digest
 
     def __repr__(self) -> str:
         """Name the event and its state."""
@@ -117,17 +124,24 @@ class Delivery:
         """The bytes of an event that was sent and failed, for sending them again."""
         return self._failed_value
 
-    def settle(self, outcome: Published | DeliveryError, failed_value: bytes | None = None) -> None:
-        """Set what became of the event; for the sender. The bytes are kept where they may have to be sent again."""
-        self._failed_value = failed_value
-        self._outcome = outcome
+    def settle(self, outcome: Published | DeliveryError, failed_value: bytes | None = None) -> bool:
+        """Set what became of the event, and return whether anyone waits for that; for the sender.
 
-    def settle_spooled(self, outcome: bool | SpoolError) -> None:
-        """Set whether the event is in the spool; for the sender."""
+        The bytes are kept where they may have to be sent again.
+        """
+        self._failed_value = failed_value
+        if self.record.size_bytes > KEPT_BYTES_MAX:
+            self.record.forget_value()
+        self._outcome = outcome
+        return bool(self._wakes)
+
+    def settle_spooled(self, outcome: bool | SpoolError) -> bool:
+        """Set whether the event is in the spool, and return whether anyone waits for that; for the sender."""
         self._spooled = outcome
+        return bool(self._wakes)
 
     def wake(self) -> None:
-        """Call whoever waits; for the sender."""
+        """Call whoever waits; for the sender, after it has set what is known."""
         for wake in self._wakes:
             wake()
 

@@ -40,14 +40,15 @@ class ReceiptsFile:
         Raises:
             OSError: The file does not take them; what was not written is tried again with the next ones.
         """
-        if not self._lines:
+        count = len(self._lines)  # another thread may add more meanwhile
+        if not count:
             return
-        data = "".join(f"{line}\n" for line in self._lines).encode()
+        data = "".join([f"{line}\n" for line in self._lines[:count]]).encode()
         written = os.write(self._file, data)
         if written < len(data):  # the disk is full: what is there of a line is completed next time
-            self._lines = [data[written:].decode().rstrip("\n")]
+            self._lines[:count] = [data[written:].decode().rstrip("\n")]
             raise OSError(f"only {written} of {len(data)} bytes of receipts were written to {self._path}")
-        self._lines.clear()
+        del self._lines[:count]
 
     def close(self) -> None:
         """Close the file."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final, TypeAlias
 
-from sealstream.producers.headers import Header, record_headers
-from sealstream.schemas.event import AuditEvent
+from sealstream.producers.headers import Header, make_headers
+from sealstream.schemas.entry import payload_digest
 
 OVERHEAD_BYTES: Final = 512
 """What a record costs in memory beside its value: key, headers, and librdkafka's own bookkeeping, roughly."""
+KEPT_BYTES_MAX: Final = 1024
+"""A record that counts for so much stays with the event's receipt as it is; of a larger one the digest does."""
 
-Origin: TypeAlias = tuple[AuditEvent, str]
-"""An event and its instance, of which it is known that headers can be made: they are when they are needed."""
+Origin: TypeAlias = tuple[str, str, str, datetime, str | None, str]
+"""What headers are made of when they are needed: the arguments of ``make_headers``, which cannot refuse these.
+
+It is no event: the garbage collector looks through each object that an event on its way holds, again and again. Of this
+tuple it learns the first time that there is nothing to be found.
+"""
 
 
 class Record:
@@ -21,33 +28,45 @@ class Record:
         tenant: The tenant, which is also the key.
         event_id: The event's id.
         value: The event's bytes.
-        digest: The digest by which the chain will commit to the value.
+        digest: The digest by which the chain will commit to the value, if it is known already.
         headers: The record's headers, or what to make them of.
         n: The count in the producer's mark, if the event has one of this log's.
     """
 
-    __slots__ = ("_headers", "digest", "event_id", "n", "size_bytes", "tenant", "value")
+    __slots__ = ("_digest", "_headers", "event_id", "n", "size_bytes", "tenant", "value")
 
     def __init__(
         self,
         tenant: str,
         event_id: str,
         value: bytes,
-        digest: bytes,
+        digest: bytes | None,
         headers: list[Header] | Origin,
         n: int | None = None,
     ) -> None:
         self.tenant = tenant
         self.event_id = event_id
         self.value = value
-        self.digest = digest
         self.n = n
         self.size_bytes = len(value) + OVERHEAD_BYTES  # what the record counts for in the queue
+        self._digest = digest
         self._headers = headers
+
+    @property
+    def digest(self) -> bytes:
+        """The digest by which the chain will commit to the value; made when it is asked for, which it seldom is."""
+        value, digest = self.value, self._digest  # in this order: see forget_value()
+        if digest is None:
+            digest = self._digest = payload_digest(value)
+        return digest
 
     @property
     def headers(self) -> list[Header]:
         """The record's headers."""
-        if isinstance(self._headers, tuple):
-            self._headers = record_headers(*self._headers)
-        return self._headers
+        headers = self._headers
+        return make_headers(*headers) if isinstance(headers, tuple) else headers
+
+    def forget_value(self) -> None:
+        """Let go of the value, which nobody sends from here any more; its digest stays."""
+        self._digest = self.digest  # first: another thread may be asking for it
+        self.value = b""

@@ -6,7 +6,7 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,17 +15,17 @@ from typing import Final, TypeAlias, TypeVar
 from sealstream.producers.core import Core, Stats
 from sealstream.producers.drops import Drops, event_of
 from sealstream.producers.options import ProducerOptions
-from sealstream.producers.receipt import Delivery, Published
+from sealstream.producers.receipt import NO_SPOOL, Delivery, Published
 from sealstream.producers.receipts_file import ReceiptsFile
-from sealstream.producers.record import Record
+from sealstream.producers.record import KEPT_BYTES_MAX, Record
 from sealstream.producers.termination import close_at_sigterm, forget_sigterm
-from sealstream.producers.transport import KafkaTransport, Settled, Transport
+from sealstream.producers.transport import Answer, KafkaTransport, Transport
 from sealstream.producers.troubles import OnTrouble, Troubles, report
-from sealstream.schemas.errors import ClientUnusable, ConfigError, DeliveryError, EventInvalid, QueueFull
+from sealstream.schemas.errors import ClientUnusable, ConfigError, DeliveryError, EventInvalid, QueueFull, SpoolError
 from sealstream.schemas.event import AuditEvent
 
 OnError: TypeAlias = Callable[[Delivery, DeliveryError], object]
-TransportFactory: TypeAlias = Callable[[ProducerOptions, Settled], Transport]
+TransportFactory: TypeAlias = Callable[[ProducerOptions], Transport]
 
 _D = TypeVar("_D", bound=Delivery)
 
@@ -57,6 +57,8 @@ class Sender:
         on_trouble: OnTrouble | None = None,
     ) -> None:
         self._options = options
+        self._instance = options.instance
+        self._unspooled: SpoolError | bool = NO_SPOOL  # what a new event's receipt says of the spool
         self._on_error = on_error
         self._troubles = Troubles(on_trouble)
         self._transport_factory = transport
@@ -94,10 +96,10 @@ class Sender:
             QueueFull: There is no room, and the policy is ``raise``.
             ClientUnusable: The log is closed, or belongs to another process.
         """
-        self._check_process()
-        if self._transport is None:
+        if self._pid != os.getpid():
             self.start()  # which a spool's mark comes from
-        return self._send(partial(self._core.finish, self._core.draft(event)), receipt)
+        core = self._core
+        return self._send(partial(core.finish, core.draft(event)), receipt)
 
     def submit_value(self, value: bytes, receipt: type[_D]) -> _D:
         """Hand final bytes over as they are.
@@ -211,41 +213,48 @@ class Sender:
         return self._transport is not None and not self._closed and not self._is_foreign()
 
     def _send(self, make: Callable[[], Record], receipt: type[_D]) -> _D:
+        failure: DeliveryError | None = None
         with self._lock:
-            transport = self._started()
-            record, full = self._wait_for_room(make)
-            delivery = self._delivery(record, receipt)
-            failure = self._refuse(full, record) if full is not None else self._hand_over(transport, record, delivery)
+            if self._closed or self._transport is None:
+                self._started()
+            record = make()
+            if not self._has_room(record):
+                record, failure = self._wait_for_room(record, make)
+            delivery = receipt(record, self._instance, self._unspooled)
             if failure is not None:
-                delivery.settle(failure)
-                self._keep_receipt(delivery)
-        if failure is not None:
-            self._tell(delivery)
+                self._refuse(failure, record)
+            else:
+                failure = self._hand_over(delivery)
+            if failure is None:
+                return delivery
+            delivery.settle(failure)
+            self._keep_receipt(delivery)
+        self._tell(delivery)
         return delivery
 
-    def _hand_over(self, transport: Transport, record: Record, delivery: Delivery) -> DeliveryError | None:
-        """Give a record to the transport; return why it did not take it: the caller learns it from the receipt."""
+    def _hand_over(self, delivery: Delivery) -> DeliveryError | None:
+        """Give an event to the transport; return why it did not take it: the caller learns it from the receipt."""
+        assert self._transport is not None
+        record = delivery.record
         self._core.take(record.size_bytes)
         try:
-            transport.send(record, delivery)
+            self._transport.send(delivery)
         except DeliveryError as error:
             self._core.withdraw(record)
             self._core.settle(record.size_bytes, error)
             return error
+        if record.size_bytes > KEPT_BYTES_MAX:
+            record.forget_value()  # the transport has a copy
         return None
-
-    def _delivery(self, record: Record, receipt: type[_D]) -> _D:
-        return receipt(record, self._options.instance)
 
     def _has_room(self, record: Record) -> bool:
         return self._core.has_room(record)
 
-    def _refuse(self, full: QueueFull, record: Record) -> QueueFull:
+    def _refuse(self, full: DeliveryError, record: Record) -> None:
         if self._options.when_full == "raise":
             raise full
         self._core.drop(full)
         self._drops.add(record.tenant, datetime.now(UTC))
-        return full
 
     def _tell_drops(self) -> None:
         """Log how many events of a tenant found no room, as soon as there is some."""
@@ -257,13 +266,10 @@ class Sender:
                     self._core.withdraw(record)
                     return
                 self._drops.told(tenant)
-                self._hand_over(self._transport, record, self._delivery(record, Delivery))
+                self._hand_over(Delivery(record, self._instance, self._unspooled))
 
-    def _wait_for_room(self, make: Callable[[], Record]) -> tuple[Record, QueueFull | None]:
-        """Make a record and wait, as the policy says, until it fits; return it with the error if it does not."""
-        record = make()
-        if self._has_room(record):
-            return record, None
+    def _wait_for_room(self, record: Record, make: Callable[[], Record]) -> tuple[Record, QueueFull | None]:
+        """Wait, as the policy says, until a record fits; return it, made anew, with the error if it does not."""
         deadline = time.monotonic() + (self._options.timeout_seconds if self._may_wait() else 0)
         while not self._has_room(record):
             self._core.withdraw(record)
@@ -291,7 +297,7 @@ class Sender:
         self._check_open()
         if self._transport is None:
             self._begin()
-            self._transport = self._transport_factory(self._options, self._settled)
+            self._transport = self._transport_factory(self._options)
             self._pid = os.getpid()
             self._thread.start()
             atexit.register(self._close_at_exit)
@@ -318,13 +324,26 @@ class Sender:
         else:
             self._troubles.end("receipts")
 
-    def _settled(self, delivery: Delivery, outcome: Published | DeliveryError, value: bytes | None) -> None:
-        """Take an outcome from the transport; called on the sender's thread."""
-        with self._lock:
-            delivery.settle(outcome, value)
-            self._keep_receipt(delivery)
-            self._core.settle(delivery.size_bytes, delivery.error)
-        self._tell(delivery)
+    def _serve(self, answers: Sequence[Answer]) -> None:
+        """Take the transport's answers; called on the sender's thread."""
+        size_bytes, awaited, failed = 0, list[Delivery](), list[Delivery]()
+        for delivery, outcome, value in answers:
+            if delivery.settle(outcome, value):
+                awaited.append(delivery)
+            if isinstance(outcome, Published):
+                size_bytes += delivery.record.size_bytes
+            else:
+                failed.append(delivery)
+            if self._receipts is not None:
+                self._receipts.add(delivery)
+        with self._lock:  # once for all of them: for each it would cost as much as all else here
+            self._core.settle_published(len(answers) - len(failed), size_bytes)
+            for delivery in failed:
+                self._core.settle(delivery.record.size_bytes, delivery.error)
+        for delivery in awaited:
+            delivery.wake()
+        for delivery in failed:
+            self._tell(delivery)
 
     def _tell_waiting(self) -> None:
         """Wake whoever waits for room or for all outcomes: once for all that came together, for it costs a switch."""
@@ -347,7 +366,9 @@ class Sender:
         assert transport is not None
         while not self._stop.is_set():
             try:
-                transport.poll(_POLL_SECONDS)
+                answers = transport.poll(_POLL_SECONDS)
+                if answers:
+                    self._serve(answers)
                 self._tell_waiting()
                 self._write_receipts()
                 if self._drops and self._drops.are_due(datetime.now(UTC)):

@@ -6,8 +6,8 @@ import ctypes
 import logging
 import os
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from types import MethodType
 from typing import Final, Protocol, TypeAlias
 from weakref import WeakSet
 
@@ -18,13 +18,13 @@ from sealstream.kafka.topics import EVENT_BYTES_MAX
 from sealstream.producers.delivery_errors import delivery_error
 from sealstream.producers.options import ProducerOptions
 from sealstream.producers.receipt import Delivery, Published
-from sealstream.producers.record import Record
 from sealstream.schemas.errors import ConfigError, DeliveryError
 
 _logger = logging.getLogger(__name__)
 
-Settled: TypeAlias = Callable[[Delivery, Published | DeliveryError, bytes | None], None]
-"""Called once for every record sent, from within :meth:`Transport.poll`; with the value if it failed."""
+Answer: TypeAlias = tuple[Delivery, Published | DeliveryError, bytes | None]
+"""What became of a record that was sent; with its value if it failed."""
+_Report: TypeAlias = Callable[[Delivery, KafkaError | None, Message], None]
 
 _FAILURE_REPEAT_SECONDS: Final = 60.0
 """librdkafka repeats the same connection error at least this often while it lasts; an older one is over."""
@@ -44,20 +44,20 @@ class Transport(Protocol):
         """What was last wrong with the connection; empty if nothing was lately."""
         ...
 
-    def send(self, record: Record, delivery: Delivery) -> None:
-        """Hand a record over without waiting; ``settled`` is called later, from :meth:`poll`.
+    def send(self, delivery: Delivery) -> None:
+        """Hand a delivery's record over without waiting; :meth:`poll` returns its one answer later.
 
         Raises:
             DeliveryError: It was not taken.
         """
         ...
 
-    def poll(self, timeout_seconds: float) -> None:
-        """Wait for outcomes for at most so long, and report them."""
+    def poll(self, timeout_seconds: float) -> Sequence[Answer]:
+        """Wait for answers for at most so long, and return them; those of a call that raises come with the next."""
         ...
 
     def abandon(self) -> None:
-        """Give up everything that was sent and has no outcome; :meth:`poll` then reports it as failed."""
+        """Give up everything that was sent and has no answer; :meth:`poll` then returns it as failed."""
         ...
 
 
@@ -66,16 +66,16 @@ class KafkaTransport:
 
     Arguments:
         options: The audit log's options.
-        settled: Called with each record's outcome.
 
     Raises:
         ConfigError: librdkafka refuses the options.
     """
 
-    def __init__(self, options: ProducerOptions, settled: Settled) -> None:
+    def __init__(self, options: ProducerOptions) -> None:
         self._topic = options.topics.events
         self._timeout_seconds = options.delivery_timeout_seconds
-        self._settled = settled
+        self._answers: list[Answer] = []
+        self._report = self._reporter()
         self._connection_failure = ("", 0.0)
         self._is_dead = False
         callbacks = {"error_cb": self._connection_failed, "logger": _logger}
@@ -97,24 +97,29 @@ class KafkaTransport:
         is_recent = time.monotonic() - at_seconds < self._timeout_seconds + _FAILURE_REPEAT_SECONDS
         return text if is_recent else ""
 
-    def send(self, record: Record, delivery: Delivery) -> None:
+    def send(self, delivery: Delivery) -> None:
         """Hand a record to librdkafka, which copies it."""
+        record = delivery.record
         try:
             self._producer.produce(
                 self._topic,
                 record.value,
                 record.tenant,
                 headers=record.headers,
-                on_delivery=partial(self._reported, delivery),
+                # As a method is bound to its object: one object for an event on its way, where a partial() takes three.
+                on_delivery=MethodType(self._report, delivery),
             )
         except KafkaException as error:
             raise self._error(error.args[0], record.tenant, record.event_id) from error
         except BufferError as error:
             raise self._error(KafkaError(KafkaError._QUEUE_FULL), record.tenant, record.event_id) from error
 
-    def poll(self, timeout_seconds: float) -> None:
+    def poll(self, timeout_seconds: float) -> Sequence[Answer]:
         """Serve delivery reports, connection errors and log lines."""
         self._producer.poll(timeout_seconds)
+        answers = self._answers.copy()
+        self._answers.clear()
+        return answers
 
     def abandon(self) -> None:
         """Purge librdkafka's queues. What was in flight may have been written nevertheless."""
@@ -127,13 +132,17 @@ class KafkaTransport:
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
 
-    def _reported(self, delivery: Delivery, error: KafkaError | None, message: Message) -> None:
-        """Hand on librdkafka's report of one message."""
-        if error is None:
-            partition, offset = message.partition(), message.offset()
-            self._settled(delivery, Published(partition or 0, offset or 0), None)
-            return
-        self._settled(delivery, self._error(error, delivery.tenant, delivery.id), message.value())
+    def _reporter(self) -> _Report:
+        """Return what takes librdkafka's report of one message."""
+        add = self._answers.append
+
+        def report(delivery: Delivery, error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                add((delivery, Published(message.partition() or 0, message.offset() or 0), None))
+            else:
+                add((delivery, self._error(error, delivery.tenant, delivery.id), message.value()))
+
+        return report
 
     def _error(self, error: KafkaError, tenant: str, event_id: str) -> DeliveryError:
         where = f"event {tenant}/{event_id} to topic {self._topic}"

@@ -37,6 +37,8 @@ def long(number: int) -> bytes:
     rest = number << 1 ^ number >> 63
     if rest < 0x80:
         return _ONE_BYTE[rest]
+    if rest < 0x4000:
+        return bytes((rest & 0x7F | 0x80, rest >> 7))
     out = bytearray()
     while rest >= 0x80:
         out.append(rest & 0x7F | 0x80)

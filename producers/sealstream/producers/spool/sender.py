@@ -11,25 +11,25 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final
 from weakref import WeakValueDictionary
 
 from sealstream.producers.core import Core, Stats
 from sealstream.producers.drops import Dropped
 from sealstream.producers.options import ProducerOptions
-from sealstream.producers.receipt import Delivery, Published
+from sealstream.producers.receipt import Delivery
 from sealstream.producers.record import OVERHEAD_BYTES, Record
 from sealstream.producers.sender import ABANDON_SECONDS, OnError, Sender, TransportFactory
 from sealstream.producers.spool.database import ROW_OVERHEAD_BYTES, Row, SpoolFile, checksum
-from sealstream.producers.spool.flow import BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, Flow, Item
+from sealstream.producers.spool.flow import BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, Flow
 from sealstream.producers.spool.opening import open_spool
 from sealstream.producers.spool.owner import Ownership
 from sealstream.producers.spool.refusals import failure_of
-from sealstream.producers.transport import KafkaTransport, Transport
+from sealstream.producers.transport import Answer, KafkaTransport, Transport
 from sealstream.producers.troubles import OnTrouble, report
 from sealstream.schemas.errors import (
     ConfigError,
@@ -40,8 +40,6 @@ from sealstream.schemas.errors import (
     SpoolError,
     Unreachable,
 )
-
-_D = TypeVar("_D", bound=Delivery)
 
 GATHER_SECONDS: Final = 0.003
 """How long the first event of a group waits for others; with the sync that follows, about 5 ms in all."""
@@ -65,6 +63,8 @@ _LOOK_SECONDS: Final = 1.0
 """How often it is looked whether the file is still in its place, and counts of dropped events are kept."""
 _STOP_SECONDS: Final = 30.0
 """How long close() waits for the disk to take what is pending, and for the thread to end."""
+_ROW_MORE_BYTES: Final = ROW_OVERHEAD_BYTES - OVERHEAD_BYTES
+"""What an event counts for on the disk, beyond what it counts for in memory."""
 _KEPT: Final = "KEPT"
 
 
@@ -89,8 +89,11 @@ class SpoolSender(Sender):
         if options.spool is None:
             raise ConfigError("a sender with a spool needs one")
         self._directory = options.spool
+        self._unspooled = False
+        self._events_max, self._bytes_max = options.queue_events_max, options.queue_bytes_max
+        self._spool_bytes_max = options.spool_bytes_max
         # Under the lock:
-        self._pending: list[tuple[Record, Delivery]] = []
+        self._pending: list[Delivery] = []
         self._next_number = 1
         self._held_events = self._held_bytes = 0  # in memory and not on the disk
         self._stored_events = self._stored_bytes = 0
@@ -101,7 +104,6 @@ class SpoolSender(Sender):
         self._file: SpoolFile | None = None
         self.flow = Flow(options.queue_events_max, options.queue_bytes_max)
         self._unloaded: WeakValueDictionary[int, Delivery] = WeakValueDictionary()
-        self._answers: list[tuple[Delivery, Published | DeliveryError]] = []
         self._is_known = False  # whether it was learnt what the spool held at start
         self._done_bytes = 0
         self._retry_at = self._answered_at = self._trimmed_at = self._looked_at = 0.0
@@ -112,37 +114,22 @@ class SpoolSender(Sender):
 
     # What log() does, in the caller's thread.
 
-    def _send(self, make: Callable[[], Record], receipt: type[_D]) -> _D:
-        """Put an event in memory, on the short way if there is room."""
-        with self._lock:
-            transport = self._started()
-            record = make()
-            if self._has_room(record):
-                delivery = receipt(record, self._options.instance, None)
-                self._hand_over(transport, record, delivery)
-                return delivery
-            self._core.withdraw(record)
-        return super()._send(make, receipt)
-
-    def _delivery(self, record: Record, receipt: type[_D]) -> _D:
-        return receipt(record, self._options.instance, None)
-
     def _has_room(self, record: Record) -> bool:
-        size, options = self._held_bytes + record.size_bytes, self._options
+        size = self._held_bytes + record.size_bytes
         return (
-            self._held_events < options.queue_events_max
-            and size <= options.queue_bytes_max
-            and self._stored_bytes + size <= options.spool_bytes_max
+            self._held_events < self._events_max
+            and size <= self._bytes_max
+            and self._stored_bytes + size <= self._spool_bytes_max
         )
 
-    def _hand_over(self, transport: Transport, record: Record, delivery: Delivery) -> DeliveryError | None:  # noqa: ARG002  # the thread hands it on
-        size = record.size_bytes
+    def _hand_over(self, delivery: Delivery) -> DeliveryError | None:
+        size = delivery.record.size_bytes
         delivery.number = self._next_number
         self._next_number += 1
         self._core.take(size)
         self._held_events += 1
         self._held_bytes += size
-        self._pending.append((record, delivery))
+        self._pending.append(delivery)
         if self._is_idle:
             self._is_idle = False
             self._wake.set()
@@ -235,13 +222,13 @@ class SpoolSender(Sender):
 
     def _put_back(self, file: SpoolFile) -> None:
         """Store again what was stored and is in memory: the file may be another one than it was."""
-        rows = [_row(item.number, item.record) for item in self.flow.in_memory() if item.is_stored]
+        rows = [_row(delivery) for delivery in self.flow.in_memory() if delivery.is_spooled]
         for start in range(0, len(rows), _GROUP_EVENTS_MAX):
             file.append(rows[start : start + _GROUP_EVENTS_MAX])
 
     def _miss(self, file: SpoolFile, damage: SpoolDamaged | None) -> None:
         """Count events as failed that were on the disk only, and are not there any more."""
-        kept = sum(item.is_stored for item in self.flow.in_memory()) + self.flow.done
+        kept = sum(delivery.is_spooled for delivery in self.flow.in_memory()) + self.flow.done
         lost = self._stored_events - kept - file.count(*self.flow.behind)
         if lost > 0:
             reason = "its file is another one than it was" if damage is None else damage.message
@@ -295,8 +282,7 @@ class SpoolSender(Sender):
         self._store_next()
         self._send_ready()
         assert self._transport is not None
-        self._transport.poll(0)
-        self._serve_answers()
+        self._serve(self._transport.poll(0))
         self._tidy(time.monotonic())
 
     def _store_next(self) -> bool:
@@ -309,28 +295,29 @@ class SpoolSender(Sender):
             self._store_group(group)
         return bool(group)
 
-    def _store_group(self, group: list[tuple[Record, Delivery]]) -> None:
-        error = self._append([_row(delivery.number, record) for record, delivery in group])
+    def _store_group(self, group: list[Delivery]) -> None:
+        error = self._append([_row(delivery) for delivery in group])
         # If we die here, these events are on the disk, and the next start sends them, though nobody was told.
-        items = [Item(delivery.number, record, delivery, error is None) for record, delivery in group]
+        outcome = error or True
+        awaited = [delivery for delivery in group if delivery.settle_spooled(outcome)]
         if error is None:
-            disk_bytes = sum([len(record.value) for record, _ in group]) + ROW_OVERHEAD_BYTES * len(group)
+            held_bytes = sum([delivery.record.size_bytes for delivery in group])
             with self._lock:
                 self._held_events -= len(group)
-                self._held_bytes -= sum([record.size_bytes for record, _ in group])
+                self._held_bytes -= held_bytes
                 self._stored_events += len(group)
-                self._stored_bytes += disk_bytes
-            if not self.flow.stored(items):
-                for item in items:
-                    self._unloaded[item.number] = item.delivery
+                self._stored_bytes += held_bytes + _ROW_MORE_BYTES * len(group)
+            if not self.flow.stored(group):
+                for delivery in group:
+                    delivery.record.forget_value()
+                    self._unloaded[delivery.number] = delivery
         else:
-            self.flow.not_stored(items)
-        for _, delivery in group:
-            delivery.settle_spooled(error or True)
+            self.flow.not_stored(group)
+        for delivery in awaited:
             delivery.wake()
         self._tell_waiting()
 
-    def _append(self, rows: Sequence[Row]) -> SpoolError | None:
+    def _append(self, rows: Sequence[tuple[int, int, bytes]]) -> SpoolError | None:
         """Commit rows, and the deletion of what is done; return why they are not stored if they are not."""
         now = time.monotonic()
         done: list[int] = []
@@ -382,23 +369,27 @@ class SpoolSender(Sender):
     def _send_ready(self) -> None:
         """Hand to Kafka's client what is next, as far as the window goes."""
         assert self._transport is not None
+        flow, send, now = self.flow, self._transport.send, time.monotonic()
+        if not flow.on_its_way:
+            self._answered_at = now
         for _ in range(_SENDS_MAX):
-            now = time.monotonic()
-            if self.flow.rows_wanted() is not None:
+            delivery = flow.next(now)
+            if delivery is None:
+                if flow.rows_wanted() is None:
+                    return
                 self._read_rows()
-            item = self.flow.next(now)
-            if item is None:
-                return
+                delivery = flow.next(now)
+                if delivery is None:
+                    return
             try:
-                self._transport.send(item.record, item.delivery)
+                send(delivery)
             except DeliveryError as error:
-                if self.flow.unsendable(item, failure_of(error), now) is not None:
-                    self._refuse_for_good(item, error)
+                if flow.unsendable(delivery, failure_of(error), now) is not None:
+                    self._refuse_for_good(delivery, error)
                 else:
                     self._troubles.begin("kafka", error)
             else:
-                self._answered_at = self._answered_at if self.flow.on_its_way else now
-                self.flow.sent(item)
+                flow.sent(delivery)
 
     def _read_rows(self) -> None:
         """Read the next rows that are on the disk only."""
@@ -412,14 +403,14 @@ class SpoolSender(Sender):
             self._spool_failed(error)
             self.flow.overtake()
             return
-        items = [item for row in rows if (item := self._item(row)) is not None]
-        self.flow.rows_read(items, rows[-1].number if rows else through)
+        deliveries = [delivery for row in rows if (delivery := self._delivery_of(row)) is not None]
+        self.flow.rows_read(deliveries, rows[-1].number if rows else through)
         if not self.flow.is_behind:
             for delivery in list(self._unloaded.values()):
                 self._fail(delivery, DeliveryError(f"event {delivery.tenant}/{delivery.id} is lost", code="LOST"), None)
             self._unloaded.clear()
 
-    def _item(self, row: Row) -> Item | None:
+    def _delivery_of(self, row: Row) -> Delivery | None:
         """Return the event of a row; a row that is not what was written is set aside."""
         delivery = self._unloaded.pop(row.number, None)
         try:
@@ -431,66 +422,61 @@ class SpoolSender(Sender):
                 self._fail(delivery, DeliveryError(error.message, code="LOST", retriable=False), None)
             return None
         if delivery is None:
-            delivery = Delivery(record, self._options.instance, None)
+            delivery = Delivery(record, self._instance, True)
             delivery.number = row.number
-            delivery.settle_spooled(True)
-        return Item(row.number, record, delivery, is_stored=True)
+        delivery.record = record
+        return delivery
 
-    def _settled(self, delivery: Delivery, outcome: Published | DeliveryError, value: bytes | None) -> None:  # noqa: ARG002  # memory has it
-        """Take an outcome from the transport; served after the poll, all at once."""
-        self._answers.append((delivery, outcome))
-
-    def _serve_answers(self) -> None:
-        if not self._answers:
+    def _serve(self, answers: Sequence[Answer]) -> None:
+        if not answers:
             return
-        answers, self._answers = self._answers, []
-        now = time.monotonic()
-        published, size_bytes = list[Delivery](), 0
-        held_events = held_bytes = 0
-        for delivery, outcome in answers:
+        now, events, size_bytes, awaited = time.monotonic(), 0, 0, list[Delivery]()
+        stored_events = stored_bytes = 0
+        flow_published = self.flow.published
+        for delivery, outcome, _ in answers:
             if isinstance(outcome, DeliveryError):
                 self._serve_failure(delivery, outcome, now)
                 continue
-            item = self.flow.published(delivery.number)
-            delivery.settle(outcome)
-            self._keep_receipt(delivery)
-            published.append(delivery)
-            size_bytes += item.record.size_bytes
-            if item.is_stored:
-                self._done_bytes += len(item.record.value) + ROW_OVERHEAD_BYTES
-            else:
-                held_events, held_bytes = held_events + 1, held_bytes + item.record.size_bytes
-        if published:
+            flow_published(delivery.number)
+            size = delivery.record.size_bytes
+            events, size_bytes = events + 1, size_bytes + size
+            if delivery.is_spooled:
+                stored_events, stored_bytes = stored_events + 1, stored_bytes + size
+            if delivery.settle(outcome):
+                awaited.append(delivery)
+            if self._receipts is not None:
+                self._receipts.add(delivery)
+        if events:
             self._answered_at = now
             self._troubles.end("kafka")
+            self._done_bytes += stored_bytes + _ROW_MORE_BYTES * stored_events
             with self._lock:
-                self._core.settle_published(len(published), size_bytes)
-                self._held_events -= held_events
-                self._held_bytes -= held_bytes
-        for delivery in published:
+                self._core.settle_published(events, size_bytes)
+                self._held_events -= events - stored_events
+                self._held_bytes -= size_bytes - stored_bytes
+        for delivery in awaited:
             delivery.wake()
         self._write_receipts()
         self._tell_waiting()
 
     def _serve_failure(self, delivery: Delivery, error: DeliveryError, now: float) -> None:
-        item = self.flow.failed(delivery.number, failure_of(error), now)
-        if item is not None:
-            self._refuse_for_good(item, error)
+        if self.flow.failed(delivery.number, failure_of(error), now) is not None:
+            self._refuse_for_good(delivery, error)
         elif not self._ending:
             self._troubles.begin("kafka", error)
 
-    def _refuse_for_good(self, item: Item, error: DeliveryError) -> None:
+    def _refuse_for_good(self, delivery: Delivery, error: DeliveryError) -> None:
         """Fail an event that Kafka will never have, and set its row aside."""
-        if item.is_stored:
-            self._set_aside(item.number, item.record.value, error.message)
+        if delivery.is_spooled:
+            self._set_aside(delivery.number, delivery.record.value, error.message)
         with self._lock:
-            if item.is_stored:
+            if delivery.is_spooled:
                 self._stored_events -= 1
                 self._refused += 1
             else:
                 self._held_events -= 1
-                self._held_bytes -= item.record.size_bytes
-        self._fail(item.delivery, error, item.record)
+                self._held_bytes -= delivery.record.size_bytes
+        self._fail(delivery, error, delivery.record)
 
     def _set_aside(self, number: int, value: bytes, reason: str) -> None:
         try:
@@ -516,7 +502,7 @@ class SpoolSender(Sender):
         if self._is_trim_due(now) and now >= self._retry_at:
             self._append(())
         if self._transport is not None and self._transport.is_dead and not self.flow.on_its_way:
-            self._transport = self._transport_factory(self._options, self._settled)
+            self._transport = self._transport_factory(self._options)
         if now - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = now
             self._look_after(now)
@@ -571,16 +557,14 @@ class SpoolSender(Sender):
             self._transport.abandon()
             deadline = time.monotonic() + ABANDON_SECONDS
             while self.flow.on_its_way and time.monotonic() < deadline:
-                self._transport.poll(_TICK_SECONDS)
-                self._serve_answers()
+                self._serve(self._transport.poll(_TICK_SECONDS))
         self._append(())
         self._keep_drops()
-        kept = [*self.flow.take_all()]
-        for item in kept:
-            if item.is_stored:
-                self._settle_kept(item.delivery)
+        for delivery in self.flow.take_all():
+            if delivery.is_spooled:
+                self._settle_kept(delivery)
             else:
-                self._refuse_for_good(item, _given_up(item.delivery))
+                self._refuse_for_good(delivery, _given_up(delivery))
         for delivery in list(self._unloaded.values()):
             self._settle_kept(delivery)
 
@@ -606,8 +590,10 @@ def _sound_value(row: Row) -> bytes:
     return row.value
 
 
-def _row(number: int, record: Record) -> Row:
-    return Row(number, checksum(number, record.value), record.value)
+def _row(delivery: Delivery) -> tuple[int, int, bytes]:
+    """Return what a :class:`Row` consists of."""
+    number, value = delivery.number, delivery.record.value
+    return number, checksum(number, value), value
 
 
 def _given_up(delivery: Delivery) -> DeliveryError:
