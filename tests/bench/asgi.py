@@ -18,10 +18,11 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from bench.common import Machine, Options, Result, collect
 from bench.contest import Contest
+from bench.http_connection import HttpConnection
 from bench.servers import serve
 from sealstream.deploy.stack.ports import LOOPBACK, free_port
 from sealstream.kafka.topics import TopicNames
@@ -37,8 +38,7 @@ _STRETCH: Final = 200
 """Requests in a row to one application: some hundredths of a second."""
 _CONNECTIONS: Final = 16
 _START_SECONDS: Final = 60.0
-_END: Final = b"\r\n\r\n"
-_LENGTH: Final = b"content-length: "
+_OK: Final = 200
 _REQUEST: Final = (
     b"GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n"
     b"X-Request-ID: 0190163d-8694-739b-aea5-966c26f8ad90\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n"
@@ -52,47 +52,10 @@ _NOTES: Final = (
 )
 
 
-class _Connection(asyncio.Protocol):
-    """One connection: sends a request and returns the answer's body."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._received = bytearray()
-        self._answer: asyncio.Future[bytes] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(exc or ConnectionError("the server closed the connection"))
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        end = self._received.find(_END)
-        if end < 0:
-            return
-        start = self._received.find(_LENGTH) + len(_LENGTH)
-        length = int(self._received[start : self._received.find(b"\r", start)])
-        if len(self._received) < end + len(_END) + length:
-            return
-        assert self._received.startswith(b"HTTP/1.1 200"), bytes(self._received[:200])
-        body = bytes(self._received[end + len(_END) :])
-        self._received.clear()
-        assert self._answer is not None
-        self._answer.set_result(body)
-
-    def close(self) -> None:
-        """End it."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    async def get(self, path: bytes) -> bytes:
-        """Ask for a page."""
-        assert self._transport is not None
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(_REQUEST % path)
-        return await self._answer
+async def _page(connection: HttpConnection, path: bytes) -> bytes:
+    status, body = await connection.ask(_REQUEST % path)
+    assert status == _OK, (status, body[:200])
+    return body
 
 
 class _Asked:
@@ -101,7 +64,7 @@ class _Asked:
     def __init__(self, name: str, port: int) -> None:
         self._name = name.encode()
         self._port = port
-        self._connections: list[_Connection] = []
+        self._connections: list[HttpConnection] = []
         self.seconds: list[float] = []
         self.cpu_seconds: list[float] = []
 
@@ -110,7 +73,7 @@ class _Asked:
         loop, deadline = asyncio.get_running_loop(), time.monotonic() + _START_SECONDS
         while len(self._connections) < _CONNECTIONS:
             try:
-                _, connection = await loop.create_connection(_Connection, LOOPBACK, self._port)
+                _, connection = await loop.create_connection(HttpConnection, LOOPBACK, self._port)
             except OSError:
                 assert time.monotonic() < deadline, "the server does not start"
                 await asyncio.sleep(0.05)
@@ -121,11 +84,11 @@ class _Asked:
         """Send so many requests, and note what each took."""
         left = requests
 
-        async def work(connection: _Connection) -> None:
+        async def work(connection: HttpConnection) -> None:
             nonlocal left
             while left > 0:
                 left -= 1
-                await connection.get(b"/%s/documents/%d" % (self._name, left))
+                await _page(connection, b"/%s/documents/%d" % (self._name, left))
 
         used, began = await self._used(), time.perf_counter()
         await asyncio.gather(*(work(connection) for connection in self._connections))
@@ -133,7 +96,7 @@ class _Asked:
         self.cpu_seconds.append((await self._used() - used) / requests)
 
     async def _used(self) -> float:
-        return float(await self._connections[0].get(b"/%s/used" % self._name))
+        return float(await _page(self._connections[0], b"/%s/used" % self._name))
 
     async def close(self) -> None:
         """End the connections."""

@@ -1,7 +1,6 @@
 """Sends the same request over and over through some connections: the load of ``sealstream bench gateway``.
 
-A process of its own, so that it takes no time of the gateway's. It is bare on purpose: it knows as much HTTP as it
-takes to find the end of an answer, so that one core loads more than one gateway.
+A process of its own, so that it takes no time of the gateway's.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ import statistics
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import Final, cast
+from typing import Final
 
 import uvloop
 
-_ACCEPTED: Final = b"HTTP/1.1 202"
-_LENGTH: Final = b"content-length: "
-_END: Final = b"\r\n\r\n"
+from bench.http_connection import HttpConnection
+
+_ACCEPTED: Final = 202
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,54 +60,17 @@ class Sent:
     p99_milliseconds: float
 
 
-class _Connection(asyncio.Protocol):
-    """One connection: sends a request when it is told to, and says when its answer is there."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._received = bytearray()
-        self._answer: asyncio.Future[bool] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(exc or ConnectionError("the gateway closed the connection"))
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        end = self._received.find(_END)
-        if end < 0:
-            return
-        start = self._received.find(_LENGTH) + len(_LENGTH)
-        length = int(self._received[start : self._received.find(b"\r", start)])
-        if len(self._received) < end + len(_END) + length:
-            return
-        accepted = self._received.startswith(_ACCEPTED)
-        self._received.clear()
-        assert self._answer is not None
-        self._answer.set_result(accepted)
-
-    async def ask(self, request: bytes) -> bool:
-        """Send a request, and return whether it was accepted."""
-        assert self._transport is not None
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        return await self._answer
-
-
 async def send(load: Load) -> Sent:
     """Send a load."""
     loop = asyncio.get_running_loop()
     connections = [
-        (await loop.create_connection(_Connection, "127.0.0.1", load.port))[1] for _ in range(load.connections)
+        (await loop.create_connection(HttpConnection, "127.0.0.1", load.port))[1] for _ in range(load.connections)
     ]
     taken: list[float] = []
     failures, number = 0, 0
     begin = time.perf_counter()
 
-    async def work(connection: _Connection) -> None:
+    async def work(connection: HttpConnection) -> None:
         nonlocal failures, number
         while number < load.requests:
             mine = number
@@ -117,7 +79,8 @@ async def send(load: Load) -> Sent:
             if load.per_second:
                 due = begin + mine / load.per_second
                 await asyncio.sleep(due - time.perf_counter())
-            if await connection.ask(_request(load, mine)):
+            status, _ = await connection.ask(_request(load, mine))
+            if status == _ACCEPTED:
                 taken.append(time.perf_counter() - due)
             else:
                 failures += 1

@@ -50,8 +50,6 @@ def _start_of_last(text: str) -> int | None:
 
 
 def _opening(text: str, closing: int) -> int | None:
-    if _is_escaped(text, closing):
-        return None
     at = text.rfind(_QUOTE, 0, closing)
     while at >= 0 and _is_escaped(text, at):
         at = text.rfind(_QUOTE, 0, at)
