@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from sealstream.kafka.partition import partition_of
@@ -116,6 +117,33 @@ class TestTransactions:
             stage.wait_until_empty()
 
         assert stage.published_ids() == [row.id for row in rows]
+
+    async def test_an_async_session_joins_its_transaction(self, stage: OutboxStage) -> None:
+        """With SQLAlchemy's asyncio, commits and rollbacks decide as they do without, and autocommit is refused."""
+        pytest.importorskip("greenlet", reason="SQLAlchemy's asyncio needs greenlet: the extra sqlalchemy[asyncio]")
+        url = urlsplit(stage.url)._replace(scheme="postgresql+psycopg_async").geturl()
+        engine, outbox = create_async_engine(url), SessionOutbox()
+        async with AsyncSession(engine) as session:
+            async with session.begin():
+                await session.execute(text("INSERT INTO document VALUES ('a')"))
+                whole = await session.run_sync(outbox.log, event())
+            by_fields = await session.run_sync(outbox.log, tenant="acme", actor="user:u-1", action="document.updated")
+            await session.commit()
+            await session.run_sync(outbox.log, event())
+            await session.rollback()
+        async with engine.begin() as connection:
+            direct = await connection.run_sync(outbox.log, event())
+        automatic = engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with AsyncSession(automatic) as session:
+            with pytest.raises(ClientUnusable):
+                await session.run_sync(outbox.log, event())
+        await engine.dispose()
+
+        with stage.relaying():
+            stage.wait_until_empty()
+
+        assert stage.published_ids() == [whole.id, by_fields.id, direct.id]
+        assert stage.query("SELECT name FROM document") == [("a",)]
 
     def test_an_event_never_commits_by_itself(self, stage: OutboxStage) -> None:
         """Where no transaction is open, the event is refused: it would be published whatever becomes of the data."""

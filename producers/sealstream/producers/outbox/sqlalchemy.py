@@ -18,7 +18,7 @@ Place: TypeAlias = Session | Connection
 class SessionOutbox(OutboxBase):
     """The outbox in a session's or connection's transaction.
 
-    With asyncio, let the session call it: ``await session.run_sync(outbox.log, event)``.
+    With asyncio, let the session or connection call it: ``await session.run_sync(outbox.log, event)``.
     """
 
     @overload
