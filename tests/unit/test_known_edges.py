@@ -20,6 +20,15 @@ CHAINS = tuple(f"chain-{number}" for number in range(32))
 EDGE: Edge = {Tile(0, 0, 3): bytes(96), Bundle(0, 3): bytes(600)}
 
 
+def verify(objects: MemoryObjects, logs: GrowingLogs) -> None:
+    """Verify all files of a chain as it is."""
+
+    def read(place: Tile | Bundle) -> bytes:
+        return objects.get(f"{chain_prefix('acme')}{place.path()}")
+
+    verify_tiles(len(logs.entries["acme"]), logs.root("acme"), read, read)
+
+
 def test_few_files_are_read_again() -> None:
     """Of chains that grow in each round a sixteenth is read back in each, and none of a process's first round."""
     logs, objects = GrowingLogs(), MemoryObjects()
@@ -54,14 +63,27 @@ def test_damage_is_reported_in_time(path: str) -> None:
         except TilesDamaged as error:
             reported.append(error.logs)
             files.rewrite("acme", size + 1, logs.root("acme"), logs.entries["acme"])
-        prefix = chain_prefix("acme")
-        verify_tiles(
-            size + 1,
-            logs.root("acme"),
-            lambda tile, prefix=prefix: objects.get(f"{prefix}{tile.path()}"),
-            lambda bundle, prefix=prefix: objects.get(f"{prefix}{bundle.path()}"),
-        )
+        verify(objects, logs)
     assert set(reported) == {("acme",)}
+
+
+@pytest.mark.parametrize("entries", [200, 255, 300, 700])
+def test_files_that_are_all_lost_are_made_again_in_time(entries: int) -> None:
+    """Whoever takes all files of a log away is noticed as well, before it has grown seventeen times, and all are made.
+
+    Of a log without a full tile the next round makes all there are.
+    """
+    logs, objects = GrowingLogs(), MemoryObjects()
+    files = RoundFiles(objects)
+    files.write(logs.grow({"acme": entries}))
+    objects.delete_below(f"{chain_prefix('acme')}tile")
+    for _ in range(READ_EVERY + 1):
+        made = logs.grow({"acme": 1})
+        try:
+            files.write(made)
+        except TilesDamaged:
+            files.rewrite("acme", len(logs.entries["acme"]), logs.root("acme"), logs.entries["acme"])
+    verify(objects, logs)
 
 
 class _Failing(MemoryObjects):

@@ -22,7 +22,7 @@ READ_EVERY: Final = 16
 """Of so many times that a log grows, its edge is read back once: a sixteenth of all in each round."""
 
 EDGES_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Half of them are those of chains that have grown lately, if there are so many. A small chain's has 2 kB."""
+"""What all edges take at most: those of twenty thousand small chains, or of some two thousand large ones."""
 
 _OVERHEAD_BYTES: Final = 1_000
 """What an edge takes beside its bytes: its places, and where it is found by its log's name."""

@@ -162,7 +162,9 @@ class RoundFiles:
             group = growths[begin : begin + _TOGETHER]
             # The root log's is read in each round: it is one, and all others hang on it.
             known = [self._edges.get(one.name, one.old_size) if one.name != ROOT_LOG else None for one in group]
-            unread = [edge_places(one.old_size) if edge is None else () for one, edge in zip(group, known, strict=True)]
+            unread = [
+                _read_places(one.old_size) if edge is None else () for one, edge in zip(group, known, strict=True)
+            ]
             stored = self._objects.get_many(
                 f"{one.prefix}{place.path()}" for one, places in zip(group, unread, strict=True) for place in places
             )
@@ -266,6 +268,16 @@ class RoundFiles:
             tiles = edge.extend([leaf_hash(entry) for entry in block])
             yield from _files(prefix, tiles, bundles)
         yield from _files(prefix, edge.partial(), ())
+
+
+def _read_places(size: int) -> list[Tile | Bundle]:
+    """Return what is read of a log of a size: its edge, and the last full tile of hashes.
+
+    Where somebody takes away all files of a log, its partial ones are made again from memory by the next round: only
+    a full one is still missed by then. Bundles are in another folder, and many times as large.
+    """
+    index = size // TILE_WIDTH
+    return [*([Tile(0, index - 1)] if index else []), *edge_places(size)]
 
 
 def _files(prefix: str, tiles: Iterable[TileFile], bundles: Iterable[BundleFile]) -> Iterator[_File]:
