@@ -67,8 +67,9 @@ def test_damage_is_reported_in_time(path: str) -> None:
     assert set(reported) == {("acme",)}
 
 
-@pytest.mark.parametrize("entries", [200, 255, 300, 700])
-def test_files_that_are_all_lost_are_made_again_in_time(entries: int) -> None:
+@pytest.mark.parametrize("count", [1, 50, 300])
+@pytest.mark.parametrize("entries", [200, 255, 300, 510])
+def test_files_that_are_all_lost_are_made_again_in_time(entries: int, count: int) -> None:
     """Whoever takes all files of a log away is noticed as well, before it has grown seventeen times, and all are made.
 
     Of a log without a full tile the next round makes all there are.
@@ -78,7 +79,7 @@ def test_files_that_are_all_lost_are_made_again_in_time(entries: int) -> None:
     files.write(logs.grow({"acme": entries}))
     objects.delete_below(f"{chain_prefix('acme')}tile")
     for _ in range(READ_EVERY + 1):
-        made = logs.grow({"acme": 1})
+        made = logs.grow({"acme": count})
         try:
             files.write(made)
         except TilesDamaged:

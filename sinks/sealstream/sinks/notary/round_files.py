@@ -160,11 +160,8 @@ class RoundFiles:
         """Yield the new files of logs, and name those whose old ones are damaged."""
         for begin in range(0, len(growths), _TOGETHER):
             group = growths[begin : begin + _TOGETHER]
-            # The root log's is read in each round: it is one, and all others hang on it.
-            known = [self._edges.get(one.name, one.old_size) if one.name != ROOT_LOG else None for one in group]
-            unread = [
-                _read_places(one.old_size) if edge is None else () for one, edge in zip(group, known, strict=True)
-            ]
+            known = [self._known(one) for one in group]
+            unread = [edge_places(one.old_size) if edge is None else () for one, edge in zip(group, known, strict=True)]
             stored = self._objects.get_many(
                 f"{one.prefix}{place.path()}" for one, places in zip(group, unread, strict=True) for place in places
             )
@@ -176,6 +173,18 @@ class RoundFiles:
                     self._edges.forget(growth.name)
                     if not self._is_written(growth):
                         damaged.append(growth.name)
+
+    def _known(self, growth: _Growth) -> Edge | None:
+        """Return the old edge of a log if it need not be read.
+
+        That of the root log always is: it is one, and all others hang on it. So is that of a log which grows out of its
+        tile: where somebody has taken all its files away, the partial tile above that one shows it, until it is made
+        again.
+        """
+        size = growth.old_size + len(growth.entries)
+        if growth.name == ROOT_LOG or size // TILE_WIDTH != growth.old_size // TILE_WIDTH:
+            return None
+        return self._edges.get(growth.name, growth.old_size)
 
     def _checked(self, growth: _Growth, read: Iterable[tuple[Tile | Bundle, bytes | None]]) -> Edge:
         """Return the old edge of a log as it was read.
@@ -268,16 +277,6 @@ class RoundFiles:
             tiles = edge.extend([leaf_hash(entry) for entry in block])
             yield from _files(prefix, tiles, bundles)
         yield from _files(prefix, edge.partial(), ())
-
-
-def _read_places(size: int) -> list[Tile | Bundle]:
-    """Return what is read of a log of a size: its edge, and the last full tile of hashes.
-
-    Where somebody takes away all files of a log, its partial ones are made again from memory by the next round: only
-    a full one is still missed by then. Bundles are in another folder, and many times as large.
-    """
-    index = size // TILE_WIDTH
-    return [*([Tile(0, index - 1)] if index else []), *edge_places(size)]
 
 
 def _files(prefix: str, tiles: Iterable[TileFile], bundles: Iterable[BundleFile]) -> Iterator[_File]:
