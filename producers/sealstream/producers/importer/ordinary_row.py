@@ -13,7 +13,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeAlias
 
-from sealstream.producers.headers import headers_of_datum
 from sealstream.producers.importer.body_parts import LENGTHS, BodyParts, Write
 from sealstream.producers.importer.events import KEY_METADATA, ROW_METADATA, JobKey, moment_reader, rest_columns
 from sealstream.producers.importer.mapping import Mapping
@@ -21,7 +20,7 @@ from sealstream.producers.importer.rows import Source, SourceRow
 from sealstream.producers.importer.template import Names, Values, value_reader
 from sealstream.producers.record import Record
 from sealstream.schemas.codec import frame_bytes
-from sealstream.schemas.entry import VALUE_BYTES_MAX, is_event_id, is_tenant, payload_digest
+from sealstream.schemas.entry import VALUE_BYTES_MAX, is_event_id, is_tenant
 from sealstream.schemas.errors import EventInvalid
 from sealstream.schemas.event import Context
 from sealstream.schemas.event_body import long
@@ -128,20 +127,14 @@ class _OrdinaryRows:
             ]
             parts += [write(values) for write in self._writes]
             self._add_metadata(parts, row, values, digest)
-            datum = {
-                "id": event_id,
-                "tenant": tenant,
-                "action": self._action(values),
-                "occurred_at": moment,
-                "context": {"traceparent": self._traceparent(values)},
-            }
-            headers = headers_of_datum(datum, self._instance)
+            action, traceparent = self._action(values) or "", self._traceparent(values)
         except _NOT_ORDINARY:
             return None
         value = b"".join(parts)
-        if len(value) > VALUE_BYTES_MAX:
+        if len(value) > VALUE_BYTES_MAX or not action.isprintable():  # so that nothing can be wrong with its headers
             return None
-        return RowRecord(Record(tenant, event_id, value, payload_digest(value), headers), digest)
+        origin = (event_id, tenant, action, moment, traceparent, self._instance)
+        return RowRecord(Record(tenant, event_id, value, None, origin), digest)
 
     def _new_tenant(self, tenant: str) -> bytes:
         """Return what stands in the body for a tenant, and for the kind behind it."""

@@ -8,7 +8,6 @@ from sealstream.producers.importer.mapping import Mapping
 from sealstream.producers.importer.ordinary_row import RowRecord, ordinary_rows
 from sealstream.producers.importer.rows import Source, SourceRow
 from sealstream.producers.record import Record
-from sealstream.schemas.entry import payload_digest
 from sealstream.schemas.event import AuditEvent
 
 
@@ -54,4 +53,4 @@ class RecordMaker:
             EventInvalid: It is no valid event, or takes more than 1,000,000 bytes.
         """
         value = final_bytes(event, self.instance, self._schema_id)
-        return Record(event.tenant, event.id, value, payload_digest(value), record_headers(event, self.instance))
+        return Record(event.tenant, event.id, value, None, record_headers(event, self.instance))
