@@ -61,16 +61,15 @@ class FakeTransport:
         self.is_dead = False
         self.connection_failure = ""
         self._at_once = at_once
-        self._open: list[tuple[Record, Delivery]] = []
+        self._open: list[Delivery] = []
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
 
     def send(self, delivery: Delivery) -> None:
         """Take a record, or refuse it as the test has set."""
         if self.refusal is not None:
             raise self.refusal
-        record = delivery.record
-        self.sent.append(record)
-        self._open.append((record, delivery))
+        self.sent.append(delivery)
+        self._open.append(delivery)
         if self._at_once:
             self.publish()
 
@@ -81,16 +80,16 @@ class FakeTransport:
 
     def publish(self) -> None:
         """Answer the oldest open record: it is published."""
-        record, delivery = self._open.pop(0)
-        self._answers.put((delivery, Published(0, self.sent.index(record)), None))
+        delivery = self._open.pop(0)
+        self._answers.put((delivery, Published(0, self.sent.index(delivery)), None))
 
     def fail(self, error: DeliveryError) -> None:
         """Answer the oldest open record: it failed."""
-        self.answer(error, self._open[0][0].value)
+        self.answer(error, self._open[0].value)
 
     def answer(self, error: DeliveryError, value: bytes) -> None:
         """Answer the oldest open record: it failed, and had this value."""
-        _, delivery = self._open.pop(0)
+        delivery = self._open.pop(0)
         self._answers.put((delivery, error, value))
 
     def poll(self, timeout_seconds: float) -> list[Answer]:

@@ -300,7 +300,7 @@ class TestResend:
 
         assert failed.failed_value == value
         assert failed.digest == again.digest == payload_digest(value)
-        assert again.record.value == b""
+        assert again.value == b""
 
     def test_only_what_was_sent_and_failed(self, setup: Setup) -> None:
         """A receipt of an event that is still on its way, or was never sent, has nothing to send again."""

@@ -32,7 +32,7 @@ class Published(NamedTuple):
     offset: int
 
 
-class Delivery:
+class Delivery(Record):
     """One event on its way; what the receipts of both fronts have in common.
 
     Arguments:
@@ -42,19 +42,16 @@ class Delivery:
     """
 
     __slots__ = (
-        "__weakref__", "_failed_value", "_outcome", "_spooled", "_wakes",
-        "instance", "number", "record",
+        "__weakref__", "_failed_value", "_outcome", "_spooled", "_wakes", "instance", "number",
     )  # fmt: skip
 
     instance: str
     """The instance that it goes to."""
-    record: Record
-    """What carries the event; for the sender."""
     number: int
     """Its place in the spool, once it has one; for the sender."""
 
     def __init__(self, record: Record, instance: str = "", spooled: SpoolError | bool = NO_SPOOL) -> None:
-        self.record = record
+        self.carry(record)
         self.instance = instance
         self.number = 0
         self._outcome: Published | DeliveryError | None = None
@@ -63,19 +60,9 @@ class Delivery:
         self._wakes: tuple[_Wake, ...] = ()
 
     @property
-    def tenant(self) -> str:
-        """Whose event it is."""
-        return self.record.tenant
-
-    @property
     def id(self) -> str:
         """The event's id."""
-        return self.record.event_id
-
-    @property
-    def digest(self) -> bytes:
-        """The digest by which the chain commits to the event's bytes."""
-        return self.record.digest
+        return self.event_id
 
     def __repr__(self) -> str:
         """Name the event and its state."""
@@ -130,8 +117,8 @@ class Delivery:
         The bytes are kept where they may have to be sent again.
         """
         self._failed_value = failed_value
-        if self.record.size_bytes > KEPT_BYTES_MAX:
-            self.record.forget_value()
+        if self.size_bytes > KEPT_BYTES_MAX:
+            self.forget_value()
         self._outcome = outcome
         return bool(self._wakes)
 

@@ -235,16 +235,15 @@ class Sender:
     def _hand_over(self, delivery: Delivery) -> DeliveryError | None:
         """Give an event to the transport; return why it did not take it: the caller learns it from the receipt."""
         assert self._transport is not None
-        record = delivery.record
-        self._core.take(record.size_bytes)
+        self._core.take(delivery.size_bytes)
         try:
             self._transport.send(delivery)
         except DeliveryError as error:
-            self._core.withdraw(record)
-            self._core.settle(record.size_bytes, error)
+            self._core.withdraw(delivery)
+            self._core.settle(delivery.size_bytes, error)
             return error
-        if record.size_bytes > KEPT_BYTES_MAX:
-            record.forget_value()  # the transport has a copy
+        if delivery.size_bytes > KEPT_BYTES_MAX:
+            delivery.forget_value()  # the transport has a copy
         return None
 
     def _has_room(self, record: Record) -> bool:
@@ -331,7 +330,7 @@ class Sender:
             if delivery.settle(outcome, value):
                 awaited.append(delivery)
             if isinstance(outcome, Published):
-                size_bytes += delivery.record.size_bytes
+                size_bytes += delivery.size_bytes
             else:
                 failed.append(delivery)
             if self._receipts is not None:
@@ -339,7 +338,7 @@ class Sender:
         with self._lock:  # once for all of them: for each it would cost as much as all else here
             self._core.settle_published(len(answers) - len(failed), size_bytes)
             for delivery in failed:
-                self._core.settle(delivery.record.size_bytes, delivery.error)
+                self._core.settle(delivery.size_bytes, delivery.error)
         for delivery in awaited:
             delivery.wake()
         for delivery in failed:

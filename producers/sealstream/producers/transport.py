@@ -99,20 +99,17 @@ class KafkaTransport:
 
     def send(self, delivery: Delivery) -> None:
         """Hand a record to librdkafka, which copies it."""
-        record = delivery.record
+        # As a method is bound to its object: one object for an event on its way, where a partial() takes three.
+        answered = MethodType(self._report, delivery)
+        value, key, headers = delivery.value, delivery.tenant, delivery.headers
         try:
-            self._producer.produce(
-                self._topic,
-                record.value,
-                record.tenant,
-                headers=record.headers,
-                # As a method is bound to its object: one object for an event on its way, where a partial() takes three.
-                on_delivery=MethodType(self._report, delivery),
-            )
+            # By place: topic, value, key, any partition, two names of the callback, no time, headers. By keyword the
+            # call takes half as long again.
+            self._producer.produce(self._topic, value, key, -1, answered, None, 0, headers)
         except KafkaException as error:
-            raise self._error(error.args[0], record.tenant, record.event_id) from error
+            raise self._error(error.args[0], delivery.tenant, delivery.id) from error
         except BufferError as error:
-            raise self._error(KafkaError(KafkaError._QUEUE_FULL), record.tenant, record.event_id) from error
+            raise self._error(KafkaError(KafkaError._QUEUE_FULL), delivery.tenant, delivery.id) from error
 
     def poll(self, timeout_seconds: float) -> Sequence[Answer]:
         """Serve delivery reports, connection errors and log lines."""

@@ -74,7 +74,7 @@ class Flow:
 
     def stored(self, deliveries: Sequence[Delivery]) -> bool:
         """Take events that were stored just now; return whether they stay in memory."""
-        size = sum([delivery.record.size_bytes for delivery in deliveries])
+        size = sum([delivery.size_bytes for delivery in deliveries])
         stays = not self.is_behind and self._has_room(len(deliveries), size)
         self._stored_through = deliveries[-1].number
         if stays:
@@ -88,7 +88,7 @@ class Flow:
         if self.is_behind:
             self._late.extend(deliveries)
             return
-        self._bytes += sum(delivery.record.size_bytes for delivery in deliveries)
+        self._bytes += sum(delivery.size_bytes for delivery in deliveries)
         self._ready.extend(deliveries)
 
     def rows_wanted(self) -> tuple[int, int] | None:
@@ -100,18 +100,18 @@ class Flow:
     def rows_read(self, deliveries: Sequence[Delivery], through: int) -> None:
         """Take rows that were read: all that there are up to a number."""
         self._read_through = through
-        self._bytes += sum(delivery.record.size_bytes for delivery in deliveries)
+        self._bytes += sum(delivery.size_bytes for delivery in deliveries)
         self._ready.extend(deliveries)
         while self._late and (not self.is_behind or self._late[0].number <= through):
             delivery = self._late.popleft()
-            self._bytes += delivery.record.size_bytes
+            self._bytes += delivery.size_bytes
             self._ready.append(delivery)
         if len(self._ready) > len(deliveries):  # and so more than the rows just read, which are in order
             self._ready = deque(sorted(self._ready, key=_number_of))
 
     def overtake(self) -> None:
         """Let events that are in memory only go before rows that cannot be read at the moment."""
-        self._bytes += sum(delivery.record.size_bytes for delivery in self._late)
+        self._bytes += sum(delivery.size_bytes for delivery in self._late)
         self._ready.extend(self._late)
         self._late.clear()
 
@@ -141,7 +141,7 @@ class Flow:
     def published(self, number: int) -> Delivery:
         """Take note that Kafka has an event; its row is to be deleted."""
         delivery = self._sent.pop(number)
-        self._bytes -= delivery.record.size_bytes
+        self._bytes -= delivery.size_bytes
         if delivery.is_spooled:
             self._done.append(number)
         self._backoff_seconds = BACKOFF_SECONDS
@@ -210,7 +210,7 @@ class Flow:
         self._back.clear()
 
     def _forget(self, delivery: Delivery) -> None:
-        self._bytes -= delivery.record.size_bytes
+        self._bytes -= delivery.size_bytes
         if self._back:
             self._turn_back()
 

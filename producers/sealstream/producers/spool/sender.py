@@ -123,7 +123,7 @@ class SpoolSender(Sender):
         )
 
     def _hand_over(self, delivery: Delivery) -> DeliveryError | None:
-        size = delivery.record.size_bytes
+        size = delivery.size_bytes
         delivery.number = self._next_number
         self._next_number += 1
         self._core.take(size)
@@ -301,7 +301,7 @@ class SpoolSender(Sender):
         outcome = error or True
         awaited = [delivery for delivery in group if delivery.settle_spooled(outcome)]
         if error is None:
-            held_bytes = sum([delivery.record.size_bytes for delivery in group])
+            held_bytes = sum([delivery.size_bytes for delivery in group])
             with self._lock:
                 self._held_events -= len(group)
                 self._held_bytes -= held_bytes
@@ -309,7 +309,7 @@ class SpoolSender(Sender):
                 self._stored_bytes += held_bytes + _ROW_MORE_BYTES * len(group)
             if not self.flow.stored(group):
                 for delivery in group:
-                    delivery.record.forget_value()
+                    delivery.forget_value()
                     self._unloaded[delivery.number] = delivery
         else:
             self.flow.not_stored(group)
@@ -424,7 +424,7 @@ class SpoolSender(Sender):
         if delivery is None:
             delivery = Delivery(record, self._instance, True)
             delivery.number = row.number
-        delivery.record = record
+        delivery.carry(record)
         return delivery
 
     def _serve(self, answers: Sequence[Answer]) -> None:
@@ -438,7 +438,7 @@ class SpoolSender(Sender):
                 self._serve_failure(delivery, outcome, now)
                 continue
             flow_published(delivery.number)
-            size = delivery.record.size_bytes
+            size = delivery.size_bytes
             events, size_bytes = events + 1, size_bytes + size
             if delivery.is_spooled:
                 stored_events, stored_bytes = stored_events + 1, stored_bytes + size
@@ -468,15 +468,15 @@ class SpoolSender(Sender):
     def _refuse_for_good(self, delivery: Delivery, error: DeliveryError) -> None:
         """Fail an event that Kafka will never have, and set its row aside."""
         if delivery.is_spooled:
-            self._set_aside(delivery.number, delivery.record.value, error.message)
+            self._set_aside(delivery.number, delivery.value, error.message)
         with self._lock:
             if delivery.is_spooled:
                 self._stored_events -= 1
                 self._refused += 1
             else:
                 self._held_events -= 1
-                self._held_bytes -= delivery.record.size_bytes
-        self._fail(delivery, error, delivery.record)
+                self._held_bytes -= delivery.size_bytes
+        self._fail(delivery, error, delivery)
 
     def _set_aside(self, number: int, value: bytes, reason: str) -> None:
         try:
@@ -592,7 +592,7 @@ def _sound_value(row: Row) -> bytes:
 
 def _row(delivery: Delivery) -> tuple[int, int, bytes]:
     """Return what a :class:`Row` consists of."""
-    number, value = delivery.number, delivery.record.value
+    number, value = delivery.number, delivery.value
     return number, checksum(number, value), value
 
 
