@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from sealstream.kafka.partition import partition_of
@@ -119,9 +120,6 @@ class TestTransactions:
 
     async def test_an_async_session_joins_its_transaction(self, stage: OutboxStage) -> None:
         """With SQLAlchemy's asyncio, commits and rollbacks decide as they do without, and autocommit is refused."""
-        pytest.importorskip("greenlet", reason="SQLAlchemy's asyncio needs greenlet: the extra sqlalchemy[asyncio]")
-        from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine  # noqa: PLC0415 - fails without greenlet
-
         url = urlsplit(stage.url)._replace(scheme="postgresql+psycopg_async").geturl()
         engine, outbox = create_async_engine(url), SessionOutbox()
         async with AsyncSession(engine) as session:
