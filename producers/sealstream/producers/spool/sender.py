@@ -298,8 +298,6 @@ class SpoolSender(Sender):
     def _store_group(self, group: list[Delivery]) -> None:
         error = self._append([_row(delivery) for delivery in group])
         # If we die here, these events are on the disk, and the next start sends them, though nobody was told.
-        outcome = error or True
-        awaited = [delivery for delivery in group if delivery.settle_spooled(outcome)]
         if error is None:
             held_bytes = sum([delivery.size_bytes for delivery in group])
             with self._lock:
@@ -313,8 +311,10 @@ class SpoolSender(Sender):
                     self._unloaded[delivery.number] = delivery
         else:
             self.flow.not_stored(group)
-        for delivery in awaited:
-            delivery.wake()
+        outcome = error or True
+        for delivery in group:
+            if delivery.settle_spooled(outcome):
+                delivery.wake()
         self._tell_waiting()
 
     def _append(self, rows: Sequence[tuple[int, int, bytes]]) -> SpoolError | None:
@@ -370,8 +370,6 @@ class SpoolSender(Sender):
         """Hand to Kafka's client what is next, as far as the window goes."""
         assert self._transport is not None
         flow, send, now = self.flow, self._transport.send, time.monotonic()
-        if not flow.on_its_way:
-            self._answered_at = now
         for _ in range(_SENDS_MAX):
             delivery = flow.next(now)
             if delivery is None:
@@ -389,6 +387,8 @@ class SpoolSender(Sender):
                 else:
                     self._troubles.begin("kafka", error)
             else:
+                if not flow.on_its_way:
+                    self._answered_at = now
                 flow.sent(delivery)
 
     def _read_rows(self) -> None:
