@@ -22,8 +22,8 @@ from sealstream.producers import AuditLog
 from sealstream.producers.drops import ACTION
 from sealstream.producers.options import ProducerOptions
 from sealstream.producers.receipt import Delivery, Published, Receipt, SyncReceipt
-from sealstream.producers.spool import opening
-from sealstream.producers.spool import sender as spool_sender
+from sealstream.producers.spool import opening, storing
+from sealstream.producers.spool import thread as spool_thread
 from sealstream.producers.spool.database import FILE_NAME, SpoolFile
 from sealstream.producers.spool.sender import SpoolSender
 from sealstream.schemas.codec import EventReader
@@ -393,7 +393,7 @@ class TestDisk:
             append(self, *arguments)
 
         monkeypatch.setattr(SpoolFile, "append", failing)
-        monkeypatch.setattr(spool_sender, "BACKOFF_SECONDS", 0.01)
+        monkeypatch.setattr(storing, "BACKOFF_SECONDS", 0.01)
         return state
 
     def test_events_are_published_from_memory_and_their_receipts_do_not_lie(
@@ -447,7 +447,7 @@ class TestDisk:
 
     def test_a_deleted_file_is_made_anew(self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What memory still has is stored again; what is stored from then on is safe again."""
-        monkeypatch.setattr(spool_sender, "_LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(spool_thread, "_LOOK_SECONDS", 0.01)
         log = make()
         log.log("ev-1")[0].spooled(SECONDS)
         (tmp_path / "spool" / FILE_NAME).unlink()
@@ -463,7 +463,7 @@ class TestDisk:
         self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Events that were on the disk only fail: flush() does not wait for them for ever, and says so."""
-        monkeypatch.setattr(spool_sender, "_LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(spool_thread, "_LOOK_SECONDS", 0.01)
         log = make(queue_events_max=10, timeout_seconds=SECONDS)
         receipts = log.log(*(f"ev-{number}" for number in range(100)))
         receipts[-1].spooled(SECONDS)
@@ -527,7 +527,7 @@ class TestDisk:
                 raise SpoolError("disk I/O error")
             return opened(*arguments)
 
-        monkeypatch.setattr(spool_sender, "open_spool", try_again)
+        monkeypatch.setattr(storing, "open_spool", try_again)
         second = make(at_once=True)
         [receipt] = second.log("ev-1")
         with pytest.raises(SpoolError):
