@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import random
 import socket
 import sys
@@ -73,6 +74,12 @@ def _hold(port: int) -> bool:
     while len(_held) > _HELD_MAX:
         _held.popleft().close()
     return True
+
+
+@atexit.register
+def _let_go() -> None:
+    while _held:
+        _held.pop().close()
 
 
 def _ephemeral_low() -> int:
