@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from sealstream.kafka.client import KafkaConnection
@@ -63,6 +65,9 @@ class FakeTransport:
         self._at_once = at_once
         self._open: list[Delivery] = []
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._gathered: list[Answer] = []
+        self.gathered_by: list[int] = []  # the threads that have taken answers beside the sender's own
+        self.on_gather: Callable[[], object] | None = None  # stands for a log handler that the client calls meanwhile
 
     def send(self, delivery: Delivery) -> None:
         """Take a record, or refuse it as the test has set."""
@@ -98,11 +103,25 @@ class FakeTransport:
             error, self.poll_error = self.poll_error, None
             raise error
         try:
-            answers = [self._answers.get(timeout=timeout_seconds)]
+            answers = self.gathered() or [self._answers.get(timeout=timeout_seconds)]
         except queue.Empty:
             return []
         while not self._answers.empty():
             answers.append(self._answers.get())
+        return answers
+
+    def gather(self) -> None:
+        """Take what answers there are, on the thread of whoever calls."""
+        self.gathered_by.append(threading.get_ident())
+        if self.on_gather is not None:
+            self.on_gather()
+        while not self._answers.empty():
+            self._gathered.append(self._answers.get())
+
+    def gathered(self) -> list[Answer]:
+        """Return what was taken."""
+        answers = list(self._gathered)
+        del self._gathered[: len(answers)]
         return answers
 
     def abandon(self) -> None:

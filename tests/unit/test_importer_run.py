@@ -38,7 +38,7 @@ class Log:
 
     def log_record(self, record: Record) -> SyncReceipt:
         """Publish a record; its receipt knows at once what became of it."""
-        receipt = SyncReceipt(record)
+        receipt = SyncReceipt.of(record)
         if len(self.store.records) >= self.fails_after:
             receipt.settle(DeliveryError("gone"))
             return receipt

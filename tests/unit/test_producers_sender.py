@@ -71,6 +71,64 @@ def submit(sender: Sender, **fields: Any) -> SyncReceipt:
     return sender.submit(event(**fields), SyncReceipt)
 
 
+MANY = 640
+"""More events than may be on their way before their callers take answers."""
+
+
+class TestManyOnTheirWay:
+    """Who logs as fast as it can takes the answers itself: the sender's thread would hardly get Python's lock."""
+
+    def test_the_caller_takes_them_and_every_outcome_is_told(self, setup: Setup) -> None:
+        """With many events on their way, answers are taken on the caller's thread, and none is lost or told twice."""
+        sender, kafka = setup()
+        receipts = [submit(sender) for _ in range(MANY)]
+        assert set(kafka.gathered_by) == {threading.get_ident()}
+        for _ in range(MANY):
+            kafka.publish()
+            receipts.append(submit(sender))
+        for _ in range(MANY):
+            kafka.publish()
+
+        assert sender.flush(SECONDS) == 0
+        assert [receipt.published(SECONDS).offset for receipt in receipts] == list(range(2 * MANY))
+        assert sender.stats.published == 2 * MANY
+
+    def test_few_are_left_to_the_thread(self, setup: Setup) -> None:
+        """A caller with little on its way pays for no answers: the thread has the time."""
+        sender, kafka = setup(at_once=True)
+        for _ in range(MANY):
+            submit(sender).published(SECONDS)
+
+        assert kafka.gathered_by == []
+
+    def test_a_log_handler_may_log_and_fail_meanwhile(self, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A handler that the client calls meanwhile may log events, within which nothing is taken; its error is its."""
+        shown: list[str] = []
+
+        def show(error: Exception) -> None:
+            shown.append(str(error))
+
+        monkeypatch.setattr("sealstream.producers.sender.report", show)
+        sender, kafka = setup()
+        inner: list[SyncReceipt] = []
+
+        def handle() -> None:
+            if not inner:
+                inner.extend(submit(sender) for _ in range(MANY // 2))
+                raise ValueError("the handler's own")
+
+        kafka.on_gather = handle
+        receipts = [submit(sender) for _ in range(MANY)]
+        taken = len(kafka.gathered_by)
+        while kafka.waiting:
+            kafka.publish()
+
+        assert sender.flush(SECONDS) == 0
+        assert all(receipt.done for receipt in [*receipts, *inner])
+        assert 0 < taken <= MANY // 2 // 32
+        assert shown == ["the handler's own"]
+
+
 class TestOutcome:
     """What becomes of an event is told at its receipt."""
 

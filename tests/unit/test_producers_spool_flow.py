@@ -7,7 +7,6 @@ import random
 import pytest
 
 from sealstream.producers.receipt import NO_SPOOL, Delivery
-from sealstream.producers.record import Record
 from sealstream.producers.spool.flow import BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, Flow
 
 LATER = 1000.0
@@ -15,7 +14,8 @@ LATER = 1000.0
 
 def item(number: int, *, is_stored: bool = True) -> Delivery:
     """Return an event of a number."""
-    delivery = Delivery(Record("acme", f"ev-{number}", b"x" * 10, b"", []), spooled=is_stored or NO_SPOOL)
+    delivery = Delivery("acme", f"ev-{number}", b"x" * 10, b"", [])
+    delivery.begin("demo.example/audit", is_stored or NO_SPOOL)
     delivery.number = number
     return delivery
 

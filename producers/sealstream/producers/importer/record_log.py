@@ -45,7 +45,7 @@ class SentRecords(Sender):
         Raises:
             ClientUnusable: The log is closed.
         """
-        return self._send(lambda: record, SyncReceipt)
+        return self._send(lambda kind: kind.of(record), SyncReceipt)
 
     def __enter__(self) -> Self:
         self.start()

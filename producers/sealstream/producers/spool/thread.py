@@ -176,7 +176,8 @@ class SpoolThread(StoringSender):
                 self._fail(delivery, DeliveryError(error.message, code="LOST", retriable=False), None)
             return None
         if delivery is None:
-            delivery = Delivery(record, self._instance, True)
+            delivery = Delivery.of(record)
+            delivery.begin(self._instance, True)
             delivery.number = row.number
         delivery.carry(record)
         return delivery
