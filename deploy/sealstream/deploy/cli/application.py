@@ -28,6 +28,7 @@ from sealstream.deploy.cli import (
     receipts,
     schemas,
     search,
+    spool,
     store,
     topics,
     verification,
@@ -83,6 +84,7 @@ importing.register(app)
 inventory.register(app)
 violations.register(app)
 receipts.register(app)
+spool.register(app)
 topics.register(app)
 gap.register(app)
 epoch.register(app)

@@ -87,6 +87,22 @@ class Summary(NamedTuple):
     refused_bytes: int
 
 
+class RefusedRow(NamedTuple):
+    """An event that Kafka will never have.
+
+    Arguments:
+        number: Its place: the order of ``log()``.
+        refused_at: When, in ISO 8601.
+        reason: Why, in words.
+        value: The event's final bytes.
+    """
+
+    number: int
+    refused_at: str
+    reason: str
+    value: bytes
+
+
 class DataLost(SpoolError):
     """The file is not what SQLite wrote: damaged, cut, or another one."""
 
@@ -223,6 +239,11 @@ class SpoolFile:
             )
 
         self._commit(move)
+
+    def refused(self, limit: int) -> list[RefusedRow]:
+        """Return the events that were set aside, in order: at most so many."""
+        query = "SELECT number, refused_at, reason, value FROM refused ORDER BY number LIMIT ?"
+        return self._call(lambda: [RefusedRow(*row) for row in self.connection.execute(query, (limit,))])
 
     def keep_dropped(self, rows: Iterable[DroppedRow]) -> None:
         """Replace the counts of events that found no room."""
