@@ -128,6 +128,27 @@ class TestManyOnTheirWay:
         assert 0 < taken <= MANY // 2 // 32
         assert shown == ["the handler's own"]
 
+    def test_a_log_handler_may_wait_for_a_thread_that_logs(self, setup: Setup) -> None:
+        """A handler that the client calls meanwhile may need a lock of a thread that is in ``log()`` itself."""
+        sender, kafka = setup()
+        stuck: list[bool] = []
+        logging = threading.Thread(target=submit, args=(sender,), daemon=True)
+
+        def handle() -> None:
+            if logging.ident is None:
+                logging.start()
+                logging.join(SECONDS)
+                stuck.append(logging.is_alive())
+
+        kafka.on_gather = handle
+        for _ in range(MANY):
+            submit(sender)
+        while kafka.waiting:
+            kafka.publish()
+
+        assert sender.flush(SECONDS) == 0
+        assert stuck == [False]
+
 
 class TestOutcome:
     """What becomes of an event is told at its receipt."""

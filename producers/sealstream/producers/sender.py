@@ -73,8 +73,9 @@ class Sender:
         self._changed = threading.Condition(self._lock)
         self.waiting = 0
         self._sent = 0
+        self._is_due = False  # whether a caller is to take answers
         self._gathered = 0  # how often callers have taken answers
-        self._is_gathering = False
+        self._gathering = threading.Lock()
         self._core = Core(options, epoch=time.time_ns() // 1_000_000)
         self._drops = Drops()
         self._receipts: ReceiptsFile | None = None
@@ -233,11 +234,14 @@ class Sender:
                 self._refuse(failure, delivery)
             else:
                 failure = self._hand_over(delivery)
-            if failure is None:
-                return delivery
-            delivery.settle(failure)
-            self._keep_receipt(delivery)
-        self._tell(delivery)
+            if failure is not None:
+                delivery.settle(failure)
+                self._keep_receipt(delivery)
+        if failure is not None:
+            self._tell(delivery)
+        elif self._is_due:
+            self._is_due = False
+            self._gather()
         return delivery
 
     def _hand_over(self, delivery: Delivery) -> DeliveryError | None:
@@ -254,26 +258,32 @@ class Sender:
             delivery.forget_value()  # the transport has a copy
         self._sent += 1
         if not self._sent % _GATHER_EVENTS and self._core.outstanding_events > _MANY_EVENTS:
-            self._gather(self._transport)
+            self._is_due = True
         return None
 
-    def _gather(self, transport: Transport) -> None:
+    def _gather(self) -> None:
         """Take the answers that are there, in the thread of a caller who logs as fast as it can.
 
         librdkafka's client takes Python's lock anew for each answer. A thread of ours would get it once in 5 ms from a
-        caller that never waits, and so 200 answers a second of tens of thousands. Within a callback of the client, such
-        as a handler of its log lines that logs an event, nothing can be taken.
+        caller that never waits, and so 200 answers a second of tens of thousands.
+
+        Not under the lock: the client calls handlers of its log lines meanwhile, and one of them may wait for a thread
+        that is logging an event. Nor within such a handler that logs an event itself.
         """
-        if self._is_gathering or threading.current_thread() is self._thread:
+        transport = self._transport
+        if (
+            transport is None
+            or threading.current_thread() is self._thread
+            or not self._gathering.acquire(blocking=False)
+        ):
             return
-        self._is_gathering = True
         try:
             transport.gather()
         except Exception as error:  # noqa: BLE001  # from a log handler, say: it is no error of this call
             report(error)
         finally:
-            self._is_gathering = False
             self._gathered += 1
+            self._gathering.release()
 
     def _has_room(self, record: Record) -> bool:
         return self._core.has_room(record)
