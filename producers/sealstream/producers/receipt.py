@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from sealstream.producers.headers import Header
-from sealstream.producers.record import KEPT_BYTES_MAX, OVERHEAD_BYTES, Origin, Record
+from sealstream.producers.record import KEPT_BYTES_MAX, Origin, Record
 from sealstream.schemas.errors import DeliveryError, SpoolError, Unreachable
 
 _Wake: TypeAlias = Callable[[], object]
@@ -49,7 +49,7 @@ class Delivery(Record):
     number: int
     """Its place in the spool, once it has one; for the sender."""
 
-    def __init__(  # not by super(): a call more for each event costs as much as all these lines
+    def __init__(
         self,
         tenant: str,
         event_id: str,
@@ -58,13 +58,7 @@ class Delivery(Record):
         headers: list[Header] | Origin,
         n: int | None = None,
     ) -> None:
-        self.tenant = tenant
-        self.event_id = event_id
-        self.value = value
-        self.n = n
-        self.size_bytes = len(value) + OVERHEAD_BYTES
-        self._digest = digest
-        self._headers = headers
+        super().__init__(tenant, event_id, value, digest, headers, n)
         self.instance = ""
         self.number = 0
         self._outcome: Published | DeliveryError | None = None

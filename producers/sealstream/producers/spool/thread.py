@@ -179,7 +179,8 @@ class SpoolThread(StoringSender):
             delivery = Delivery.of(record)
             delivery.begin(self._instance, True)
             delivery.number = row.number
-        delivery.carry(record)
+        else:
+            delivery.carry(record)
         return delivery
 
     def _serve(self, answers: Sequence[Answer]) -> None:
